@@ -1,0 +1,1 @@
+"""The BigBlueButton protocol: checksums, queries, XML, errors, one call to one server. Knows nothing of balancing."""

@@ -1,0 +1,1 @@
+"""What the balancer knows and decides: servers, meetings, tenants, placement, load, operations."""

@@ -1,0 +1,117 @@
+"""Ways for the BBB client to reach servers: plain Agent for proxied calls, treq for the poller, one pool each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from twisted.internet import defer, ssl
+from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from scalelite.bbb.client import Transport
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Unverified:
+    """TLS without checking the certificate, for pools of servers with self-made ones; only by explicit setting."""
+
+    def __init__(self, hostname: str) -> None:
+        self._hostname = hostname
+        self._context = ssl.CertificateOptions(verify=False).getContext()
+
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        if not (isIPAddress(self._hostname) or isIPv6Address(self._hostname)):
+            connection.set_tlsext_host_name(self._hostname.encode("idna"))
+        return connection
+
+
+@implementer(IOpenSSLTrustRoot)
+class _ExtraAuthorities:
+    """The system's authorities plus those of a PEM file."""
+
+    def __init__(self, ca_file: Path) -> None:
+        self._certificates = [
+            ssl.Certificate.loadPEM(certificate.public_bytes(Encoding.PEM))
+            for certificate in x509.load_pem_x509_certificates(ca_file.read_bytes())
+        ]
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        ssl.platformTrust()._addCACertsToContext(context)
+        store = context.get_cert_store()
+        assert store is not None
+        for certificate in self._certificates:
+            store.add_cert(certificate.original)
+
+
+@implementer(IPolicyForHTTPS)
+class _OneContextPerHost:
+    """Keeps what was made for each host: the Agent asks before every request, and a TLS context is dear."""
+
+    def __init__(self, make: Callable[[str], IOpenSSLClientConnectionCreator]) -> None:
+        self._make = lru_cache(maxsize=4096)(make)
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        return self._make(hostname.decode("ascii"))
+
+
+def https_policy(*, verify: bool, ca_file: Path | None) -> IPolicyForHTTPS:
+    """How servers' certificates are checked: by the system's authorities and, if given, those in `ca_file` (PEM).
+
+    Raises OSError or ValueError if `ca_file` can't be read.
+    """
+    if not verify:
+        return _OneContextPerHost(_Unverified)
+    trust = ssl.platformTrust() if ca_file is None else _ExtraAuthorities(ca_file)
+    return _OneContextPerHost(lambda hostname: ssl.optionsForClientTLS(hostname, trustRoot=trust))
+
+
+def connection_pool(reactor: Any, *, per_server: int) -> HTTPConnectionPool:
+    """Keeps up to `per_server` idle connections to each server, each for half a minute."""
+    pool = HTTPConnectionPool(reactor, persistent=True)
+    pool.maxPersistentPerHost = per_server
+    pool.cachedConnectionTimeout = 30
+    return pool
+
+
+def agent_transports(reactor: Any, pool: HTTPConnectionPool, policy: IPolicyForHTTPS) -> Callable[[float], Transport]:
+    """Transports by plain Agent: the cheapest, for calls that a client waits for."""
+
+    def transport(connect_timeout: float) -> Transport:
+        agent = Agent(reactor, policy, connectTimeout=connect_timeout, pool=pool)
+        request: Transport = agent.request
+        return request
+
+    return transport
+
+
+def treq_transports(reactor: Any, pool: HTTPConnectionPool, policy: IPolicyForHTTPS) -> Callable[[float], Transport]:
+    """Transports by treq, for calls that nobody waits for: the poller's."""
+
+    def transport(connect_timeout: float) -> Transport:
+        client = HTTPClient(Agent(reactor, policy, connectTimeout=connect_timeout, pool=pool))
+
+        def request(
+            method: bytes, url: bytes, headers: Headers, body: IBodyProducer | None
+        ) -> defer.Deferred[IResponse]:
+            sent: defer.Deferred[Any] = client.request(
+                method.decode(), url.decode(), headers=headers, data=body, unbuffered=True
+            )
+            return sent
+
+        return request
+
+    return transport

@@ -1,0 +1,119 @@
+"""BBB's XML: the one hardened parser for what servers answer, the one writer for what clients get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.sax.saxutils import escape
+
+import attrs
+from lxml import etree
+
+from scalelite.bbb.errors import BBBError
+
+CONTENT_TYPE = b"text/xml; charset=utf-8"
+DECLARATION = b'<?xml version="1.0"?>\n'
+_UTF8_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+
+# One parser serves every answer: the reactor runs in one thread, and lxml resets it for each document.
+_PARSER = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
+
+
+class NotBBB(Exception):
+    """An answer that is no BBB XML: HTML, empty, truncated, with a DOCTYPE, or without a returncode."""
+
+
+@attrs.frozen
+class Answer:
+    """A parsed answer of a BBB server: its `<response>` element and the code in it."""
+
+    root: etree._Element
+    returncode: str
+
+    @property
+    def success(self) -> bool:
+        """Whether the server carried the call out; any other code than exactly SUCCESS is a failure."""
+        return self.returncode == "SUCCESS"
+
+    def text(self, name: str) -> str | None:
+        """Text of the direct child `name`; "" if the element is empty, None if there is none."""
+        element = self.root.find(name)
+        return None if element is None else (element.text or "")
+
+    def document(self) -> bytes:
+        """The whole answer again, in UTF-8 and without character references."""
+        return _UTF8_DECLARATION + etree.tostring(self.root, encoding="UTF-8", xml_declaration=False) + b"\n"
+
+
+def parse(body: bytes) -> Answer:
+    """Parse a server's answer. Raises NotBBB if it is not a `<response>` with a returncode.
+
+    Entities are never expanded and no document type is accepted, so an answer can't grow while it is read.
+    """
+    try:
+        root = etree.fromstring(body, _PARSER)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise NotBBB(f"not XML: {error}") from None
+    docinfo: etree.DocInfo = root.getroottree().docinfo
+    if docinfo.doctype:
+        raise NotBBB("it has a document type")
+    if root.tag != "response":
+        raise NotBBB(f"it is a <{root.tag}>, not a <response>")
+    code = root.find("returncode")
+    if code is None or not code.text:
+        raise NotBBB("Response did not include returncode")
+    return Answer(root, code.text)
+
+
+def element(name: str, text: str) -> str:
+    """One element with escaped text. Characters that XML 1.0 can't hold become U+FFFD."""
+    return f"<{name}>{escape(printable(text))}</{name}>"
+
+
+def printable(text: str) -> str:
+    """`text` with every character that XML 1.0 can't hold replaced by U+FFFD."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff") or c in "\t\n\r" else "\ufffd"
+        for c in text
+    )
+
+
+def render(elements: Iterable[tuple[str, str]]) -> bytes:
+    """A `<response>` of flat text elements, indented as Scalelite prints it."""
+    lines = "".join(f"  {element(name, text)}\n" for name, text in elements)
+    return DECLARATION + f"<response>\n{lines}</response>\n".encode()
+
+
+def render_error(error: BBBError) -> bytes:
+    """The FAILED answer that tells a client of `error`."""
+    return render((("returncode", "FAILED"), ("messageKey", error.message_key), ("message", error.message)))
+
+
+NO_MEETINGS = (
+    DECLARATION + b"<response>\n  <returncode>SUCCESS</returncode>\n  <messageKey>noMeetings</messageKey>\n"
+    b"  <message>no meetings were found on this server</message>\n  <meetings/>\n</response>\n"
+)
+NOT_RUNNING = render((("returncode", "SUCCESS"), ("running", "false")))
+NO_RECORDINGS = (
+    b"<response>\n  <returncode>SUCCESS</returncode>\n  <recordings>\n  </recordings>\n"
+    b"  <messageKey>noRecordings</messageKey>\n"
+    b"  <message>There are not recordings for the meetings</message>\n</response>\n"
+)
+
+
+def render_index(build_number: str | None) -> bytes:
+    """The answer of the API root: the version of the API, and the build where one is configured."""
+    build = (("build", build_number),) if build_number else ()
+    return render((("returncode", "SUCCESS"), ("version", "2.0"), *build))
+
+
+def render_meetings(meetings: Iterable[bytes]) -> bytes:
+    """getMeetings' answer: `<meeting>` elements that are serialised already, in UTF-8."""
+    return b"".join(
+        (
+            DECLARATION + b"<response>\n  <returncode>SUCCESS</returncode>\n  <meetings>\n",
+            *meetings,
+            b"  </meetings>\n</response>\n",
+        )
+    )
