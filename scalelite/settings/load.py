@@ -1,0 +1,151 @@
+"""Reading the environment: every problem found in one go, and what an operator should be warned of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from scalelite.settings import parse
+from scalelite.settings.model import Settings
+from scalelite.settings.parse import Malformed
+from scalelite.settings.redis import DEFAULT_NAMESPACES, RedisSettings
+from scalelite.settings.variables import MASK, Variable, variables_of
+
+#: Fields fed by several variables, which have their own reading below.
+_COMPOSED = frozenset({"loadbalancer_secrets", "redis"})
+_MIN_POLLER_THREADS = 2
+STORE_FILE = Path("config") / "redis_store.yml"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `problems` holds a sentence for each fault, none of them with a secret."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def load_settings(environ: Mapping[str, str], *, root: Path = Path(".")) -> Settings:
+    """Read the settings from `environ` and from `config/redis_store.yml` below `root`, if there is one.
+
+    Relative paths are taken from `root`. Raises `SettingsError` with every problem at once.
+    """
+    return _Loader(environ, root).load()
+
+
+def problem(name: str, value: str, right_form: str, *, secret: bool = False, reason: str = "") -> str:
+    """One problem in words: the variable, its value (masked if secret), why, and the right form."""
+    shown = repr(MASK) if secret else parse.shown(value)
+    return f"{name}={shown}: " + (f"{reason}; " if reason else "") + f"expected {right_form}"
+
+
+class _Loader:
+    def __init__(self, environ: Mapping[str, str], root: Path) -> None:
+        self._environ = environ
+        self._root = root
+        self._problems: list[str] = []
+        self._warnings: list[str] = []
+
+    def load(self) -> Settings:
+        values: dict[str, Any] = {}
+        declared: dict[str, Variable] = {}
+        for attribute in attrs.fields(Settings):
+            variables = variables_of(attribute)
+            declared |= {variable.name: variable for variable in variables}
+            if variables and attribute.name not in _COMPOSED:
+                value = self._read(variables[0])
+                if value is not None:
+                    values[attribute.name] = value
+        environment = values.setdefault("environment", "development")
+
+        values["loadbalancer_secrets"] = parse.split_secrets(
+            self._read(declared["LOADBALANCER_SECRET"]), self._read(declared["LOADBALANCER_SECRETS"])
+        )
+        if "checksum_algorithms" in values:
+            values["outgoing_algorithm"] = parse.strongest(values["checksum_algorithms"])
+        values["redis"] = self._redis(declared, environment, values.get("rails_max_threads"))
+        self._settle_poller(values)
+        self._settle_paths(values)
+
+        settings = Settings(**values)
+        self._check(settings)
+        if self._problems:
+            raise SettingsError(self._problems)
+        return attrs.evolve(settings, warnings=tuple(self._warnings))
+
+    def _text(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def _read(self, variable: Variable) -> Any:
+        """The value of the first of the variable's names that is set, or None."""
+        found = [(name, text) for name in (variable.name, *variable.aliases) if (text := self._text(name))]
+        if not found:
+            return None
+        name, text = found[0]
+        self._warnings += [
+            f"{other} is ignored, for {name} is set and wins." for other, value in found[1:] if value != text
+        ]
+        try:
+            value = variable.kind.read(text)
+        except Malformed as error:
+            self._problems.append(problem(name, text, variable.right_form, secret=variable.secret, reason=str(error)))
+            return None
+        if variable.kind is parse.readable_file:
+            value = self._root / value
+            if not os.access(value, os.R_OK) or not value.is_file():
+                self._problems.append(problem(name, text, variable.right_form))
+        return value
+
+    def _redis(self, declared: Mapping[str, Variable], environment: str, threads: int | None) -> RedisSettings:
+        redis: RedisSettings = self._read(declared["REDIS_URL"]) or RedisSettings()
+        changes: dict[str, Any] = {"namespace": DEFAULT_NAMESPACES[environment]}
+        pool = self._read(declared["REDIS_POOL"]) or threads
+        if pool is not None:
+            changes["pool"] = pool
+        namespace = self._read(declared["REDIS_NAMESPACE"])
+        if namespace is not None:
+            changes["namespace"] = namespace
+        ca_file = self._read(declared["SCALELITE_REDIS_CA_FILE"])
+        if ca_file is not None:
+            changes["ca_file"] = str(ca_file)
+        sentinel_password = self._read(declared["SCALELITE_REDIS_SENTINEL_PASSWORD"])
+        if sentinel_password is not None:
+            changes["sentinel_password"] = sentinel_password
+        return attrs.evolve(redis, **changes)
+
+    def _settle_poller(self, values: dict[str, Any]) -> None:
+        threads = values.get("poller_threads", _MIN_POLLER_THREADS)
+        if threads < _MIN_POLLER_THREADS:
+            self._warnings.append(f"POLLER_THREADS={threads} is too low; {_MIN_POLLER_THREADS} is used.")
+            values["poller_threads"] = _MIN_POLLER_THREADS
+
+    def _settle_paths(self, values: dict[str, Any]) -> None:
+        values["data_dir"] = self._root / values.get("data_dir", Path("var"))
+        if "access_log" in values and values["access_log"] not in {"-", "off"}:
+            values["access_log"] = str(self._root / values["access_log"])
+
+    def _check(self, settings: Settings) -> None:
+        """What holds between variables, and what production insists on."""
+        if settings.environment != "production":
+            if not settings.multitenancy_enabled and not settings.loadbalancer_secrets:
+                self._warnings.append("LOADBALANCER_SECRET is unset: every signed call will be refused.")
+            return
+        if settings.secret_key_base is None and not self._text("SECRET_KEY_BASE"):
+            self._problems.append(
+                "SECRET_KEY_BASE is unset: production needs a secret text of its own (openssl rand -hex 64)"
+            )
+        if not settings.loadbalancer_secrets and not settings.multitenancy_enabled:
+            self._problems.append(
+                "LOADBALANCER_SECRET is unset: production needs it, or LOADBALANCER_SECRETS, unless "
+                "MULTITENANCY_ENABLED=true (openssl rand -hex 32)"
+            )
+        if settings.url_host is None and not self._text("URL_HOST"):
+            self._warnings.append("URL_HOST is unset: requests for any host are answered (DNS rebinding).")
+        if not settings.redis.configured and not self._text("REDIS_URL"):
+            self._warnings.append("REDIS_URL is unset: Redis is expected at localhost:6379.")
+        if settings.database_url is None and not self._text("DATABASE_URL"):
+            self._warnings.append("DATABASE_URL is unset: no database for recordings is configured.")
