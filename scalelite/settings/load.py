@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,14 @@ import attrs
 from scalelite.settings import parse
 from scalelite.settings.model import Settings
 from scalelite.settings.parse import Malformed
+from scalelite.settings.problems import SettingsError, problem
 from scalelite.settings.redis import DEFAULT_NAMESPACES, RedisSettings
-from scalelite.settings.variables import MASK, Variable, variables_of
+from scalelite.settings.redis_store import FILE_NAME, StoreFile, read_store_file
+from scalelite.settings.variables import Variable, mask_items, variables_of
 
 #: Fields fed by several variables, which have their own reading below.
 _COMPOSED = frozenset({"loadbalancer_secrets", "redis"})
 _MIN_POLLER_THREADS = 2
-STORE_FILE = Path("config") / "redis_store.yml"
-
-
-class SettingsError(Exception):
-    """The settings cannot be used; `problems` holds a sentence for each fault, none of them with a secret."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
 
 
 def load_settings(environ: Mapping[str, str], *, root: Path = Path(".")) -> Settings:
@@ -35,12 +28,6 @@ def load_settings(environ: Mapping[str, str], *, root: Path = Path(".")) -> Sett
     Relative paths are taken from `root`. Raises `SettingsError` with every problem at once.
     """
     return _Loader(environ, root).load()
-
-
-def problem(name: str, value: str, right_form: str, *, secret: bool = False, reason: str = "") -> str:
-    """One problem in words: the variable, its value (masked if secret), why, and the right form."""
-    shown = repr(MASK) if secret else parse.shown(value)
-    return f"{name}={shown}: " + (f"{reason}; " if reason else "") + f"expected {right_form}"
 
 
 class _Loader:
@@ -92,6 +79,7 @@ class _Loader:
         try:
             value = variable.kind.read(text)
         except Malformed as error:
+            text = mask_items(text) if variable.kind is parse.parameters else text
             self._problems.append(problem(name, text, variable.right_form, secret=variable.secret, reason=str(error)))
             return None
         if variable.kind is parse.readable_file:
@@ -101,21 +89,43 @@ class _Loader:
         return value
 
     def _redis(self, declared: Mapping[str, Variable], environment: str, threads: int | None) -> RedisSettings:
-        redis: RedisSettings = self._read(declared["REDIS_URL"]) or RedisSettings()
-        changes: dict[str, Any] = {"namespace": DEFAULT_NAMESPACES[environment]}
-        pool = self._read(declared["REDIS_POOL"]) or threads
-        if pool is not None:
-            changes["pool"] = pool
-        namespace = self._read(declared["REDIS_NAMESPACE"])
-        if namespace is not None:
-            changes["namespace"] = namespace
+        """Each part from its variable, else from `config/redis_store.yml`, else the default."""
+        file = read_store_file(self._root / FILE_NAME, self._environ, environment)
+        self._problems += file.problems
+        self._warnings += file.warnings
+        redis = file.connection(self._read(declared["REDIS_URL"]))
+        if redis.sentinels and redis.sentinel_name is None:
+            self._problems.append(f"{FILE_NAME}: {environment}.name is unset: Sentinels need the master's name")
         ca_file = self._read(declared["SCALELITE_REDIS_CA_FILE"])
-        if ca_file is not None:
-            changes["ca_file"] = str(ca_file)
+        pool = self._read(declared["REDIS_POOL"]) or file.pool or threads
         sentinel_password = self._read(declared["SCALELITE_REDIS_SENTINEL_PASSWORD"])
-        if sentinel_password is not None:
-            changes["sentinel_password"] = sentinel_password
-        return attrs.evolve(redis, **changes)
+        changes = {
+            "ca_file": None if ca_file is None else str(ca_file),
+            "pool": pool,
+            "pool_timeout": self._read(declared["SCALELITE_REDIS_POOL_TIMEOUT"]) or file.pool_timeout,
+            "sentinel_password": sentinel_password,
+            "namespace": self._namespace(declared["REDIS_NAMESPACE"], file, environment),
+        }
+        return attrs.evolve(redis, **{name: value for name, value in changes.items() if value is not None})
+
+    def _namespace(self, variable: Variable, file: StoreFile, environment: str) -> str:
+        value: str | None = self._read(variable)
+        if value is not None:
+            return value
+        if file.namespace is not None:
+            return file.namespace
+        default = DEFAULT_NAMESPACES[environment]
+        if variable.name in self._environ:
+            self._warnings.append(
+                f"{variable.name} is empty: keys begin with '{default}:', where Scalelite uses no prefix. "
+                f"For none, write namespace: '' in {FILE_NAME}."
+            )
+        elif file.place is not None:
+            self._warnings.append(
+                f"{FILE_NAME} has no namespace: keys begin with '{default}:', where Scalelite uses no prefix. "
+                "For none, write namespace: ''."
+            )
+        return default
 
     def _settle_poller(self, values: dict[str, Any]) -> None:
         threads = values.get("poller_threads", _MIN_POLLER_THREADS)
@@ -130,6 +140,12 @@ class _Loader:
 
     def _check(self, settings: Settings) -> None:
         """What holds between variables, and what production insists on."""
+        if settings.default_meeting_ttl < 2 * settings.poll_interval:
+            self._warnings.append(
+                "DEFAULT_MEETING_TTL is below two poll intervals: records of running meetings may expire."
+            )
+        if not settings.bbb_verify_tls:
+            self._warnings.append("SCALELITE_BBB_VERIFY_TLS=false: the servers' certificates are not verified.")
         if settings.environment != "production":
             if not settings.multitenancy_enabled and not settings.loadbalancer_secrets:
                 self._warnings.append("LOADBALANCER_SECRET is unset: every signed call will be refused.")

@@ -13,7 +13,7 @@ import attrs
 
 from scalelite.settings import parse
 from scalelite.settings.listen import Listen, listeners
-from scalelite.settings.parse import decimal, whole
+from scalelite.settings.parse import Kind, decimal, whole
 from scalelite.settings.redis import DEFAULT_NAMESPACES, RedisSettings, redis_url
 from scalelite.settings.variables import Variable, setting, setting_in
 
@@ -100,8 +100,8 @@ class Settings:
         ),
         Variable(
             "LOADBALANCER_SECRETS",
-            parse.secret_value,
-            "Further secrets, joined by `:`; empty items are dropped.",
+            parse.secret_values,
+            "Further secrets; empty items are dropped.",
             "Secrets",
             secret=True,
         ),
@@ -242,7 +242,7 @@ class Settings:
     #: Servers polled at once.
     poller_threads: int = _poller(
         "POLLER_THREADS",
-        whole(-1000, 1000),
+        Kind("whole number, 2 to 1000", whole(-1000, 1000).read),
         "Servers polled at once.",
         default=64,
         note="Scalelite uses one less, and crashes at 1. Below 2 is raised to 2, with a warning. "
@@ -332,6 +332,15 @@ class Settings:
             "Connections in the pool, per process.",
             "Redis",
             default_text="`RAILS_MAX_THREADS`, else 5",
+        ),
+        Variable(
+            "SCALELITE_REDIS_POOL_TIMEOUT",
+            decimal(0.01, 300),
+            "Wait for a free connection of the pool.",
+            "Redis",
+            unit="seconds",
+            default_text="5",
+            ours=True,
         ),
         Variable(
             "REDIS_NAMESPACE",

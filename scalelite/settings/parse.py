@@ -26,7 +26,7 @@ _LOG_LEVELS = {
     "critical": "critical",
     "unknown": "critical",
 }
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
@@ -44,6 +44,8 @@ class Kind(Generic[T]):
 
     form: str
     read: Callable[[str], T]
+    #: What stands between the items of a list.
+    joiner: str = ","
 
 
 def whole(low: int, high: int) -> Kind[int]:
@@ -144,14 +146,15 @@ def _read_file(text: str) -> Path:
 boolean: Kind[bool] = Kind("`true` or `false`", _read_boolean)
 text_value: Kind[str] = Kind("text", str)
 secret_value: Kind[str] = Kind("secret text", str)
+secret_values: Kind[str] = Kind("secret texts, joined by `:`", str, ":")
 path_value: Kind[Path] = Kind("path", _read_file)
 readable_file: Kind[Path] = Kind("path of a readable file", _read_file)
 host_name: Kind[str] = Kind("host name, without scheme and port", _read_host)
 environment: Kind[str] = Kind("`development`, `test` or `production`", _read_environment)
-algorithms: Kind[tuple[str, ...]] = Kind(f"some of {', '.join(ALGORITHMS)}, joined by `:`", _read_algorithms)
+algorithms: Kind[tuple[str, ...]] = Kind(f"some of {', '.join(ALGORITHMS)}, joined by `:`", _read_algorithms, ":")
 parameters: Kind[Mapping[str, str]] = Kind("`name=value` items, joined by `,`", _read_parameters)
 names: Kind[frozenset[str]] = Kind("names, joined by `,`", _read_names)
-formats: Kind[tuple[str, ...]] = Kind("names, joined by `:`", _read_formats)
+formats: Kind[tuple[str, ...]] = Kind("names, joined by `:`", _read_formats, ":")
 log_level: Kind[str] = Kind("`debug`, `info`, `warn`, `error` or `fatal`", _read_log_level)
 database_url: Kind[str] = Kind("URL such as `postgresql://user:password@host:5432/database`", _read_database_url)
 

@@ -67,7 +67,34 @@ def mask_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
     return {name: MASK if name.lower().endswith(_SECRET_NAME_ENDINGS) else value for name, value in parameters.items()}
 
 
+def mask_items(text: str) -> str:
+    """The text of a `name=value` list that may be malformed, masked as `mask_parameters` would."""
+    items = (item.partition("=") for item in text.split(","))
+    return ",".join(
+        name + equals + (MASK if equals and _is_secret(name.strip()) else value) for name, equals, value in items
+    )
+
+
+def mask_url(url: str) -> str:
+    """A URL with its password masked, and those options that are named like one."""
+    scheme, separator, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    username, colon, _ = login.partition(":")
+    place, question, query = place.partition("?")
+    options = (item.partition("=") for item in query.split("&"))
+    masked = "&".join(
+        name + equals + (MASK if equals and _is_secret(name) else value) for name, equals, value in options
+    )
+    return scheme + separator + username + (f":{MASK}" if colon else "") + at + place + question + masked
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower().endswith(_SECRET_NAME_ENDINGS)
+
+
 def _masked_repr(value: object) -> str:
+    if attrs.has(type(value)):
+        return repr(value)  # it masks itself
     return repr(MASK) if value else repr(value)
 
 
