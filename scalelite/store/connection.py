@@ -1,8 +1,6 @@
 """The one connection to Redis: many callers, implicit pipelining, a deadline on every call.
 
-txredisapi's protocol parses the replies; its pool and handler are not used: they cost more than the command
-itself, queue without limit of time while Redis is down, and give up for ever after a refused password. Commands
-leave in the order of the calls, on one connection, and Redis answers them in that order.
+Commands leave in the order of the calls, on one connection, and Redis answers them in that order.
 """
 
 from __future__ import annotations
@@ -13,17 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-import hiredis
-import txredisapi
 from twisted.application.service import IService, Service
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,16 +25,12 @@ from scalelite.store.embedded import EmbeddedServer, find_server
 from scalelite.store.endpoints import Login, always, data_endpoint
 from scalelite.store.errors import StoreError, StoreReplyError, StoreUnavailable
 from scalelite.store.sentinel import sentinel_locator
+from scalelite.store.wire import Argument, Call, Wire, open_wire, pack
 
 if TYPE_CHECKING:
     from scalelite.settings.redis import RedisSettings
 
 __all__ = ["Login", "Redis", "Script", "StoreError", "StoreReplyError", "StoreUnavailable", "connect"]
-
-Argument = str | bytes | int | float
-
-# Typed here, because hiredis's own stub describes a tuple of one item.
-_pack: Final[Callable[[tuple[Argument, ...]], bytes]] = hiredis.pack_command  # type: ignore[assignment]
 
 #: Calls that may wait at one time; the next one fails at once.
 MAX_PENDING: Final = 10_000
@@ -56,8 +45,6 @@ _REFUSED: Final = frozenset(
     | {"PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUBSCRIBE", "SUNSUBSCRIBE", "UNSUBSCRIBE", "PSYNC", "SYNC"}
     | {"BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT", "WAITAOF"}
 )
-# After these the connection leads to the wrong server, or is no longer logged in.
-_STALE: Final = frozenset({"READONLY", "NOAUTH", "MASTERDOWN"})
 
 
 @attrs.frozen
@@ -80,233 +67,11 @@ class Script:
         return cls(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-class _Call:
-    """A command, or several in one write, that waits for its replies; settled once `deferred` is None."""
-
-    __slots__ = ("deferred", "expected", "payload", "replies", "started")
-
-    def __init__(self, payload: bytes, started: float, expected: int = 1) -> None:
-        self.payload = payload
-        self.started = started
-        self.expected = expected
-        self.replies: list[Any] | None = None if expected == 1 else []
-        self.deferred: Deferred[Any] | None = Deferred()
-
-
-class _Nested:
-    """The first error found inside a list reply, in place of that reply."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class Wire(txredisapi.HiredisProtocol):  # type: ignore[misc]
-    """One connection to a Redis or Sentinel: commands out, replies to their callers in order.
-
-    `finished` fires when the connection is lost, or has been retired: it takes no new calls, but those under way
-    may still be answered. `gone` fires once it is lost.
-    """
-
-    def __init__(self, clock: IReactorTime) -> None:
-        super().__init__(convertNumbers=False)
-        self._clock = clock
-        self.waiting: deque[_Call] = deque()
-        self.finished: Deferred[None] = Deferred()
-        self.gone: Deferred[None] = Deferred()
-        self.heard = 0.0
-        self.retired = False
-        self.reason: BaseException = ConnectionDone()
-
-    def connectionMade(self) -> None:
-        self.heard = self._clock.seconds()
-        if isinstance(self.transport.getPeer(), IPv4Address | IPv6Address):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
-
-    def send(self, call: _Call) -> None:
-        """Write the call's commands."""
-        self.waiting.append(call)
-        self.transport.write(call.payload)
-
-    def ask(self, *args: Argument) -> Deferred[Any]:
-        """Send one command outside the queue of `Redis`; it has no deadline of its own."""
-        call = _Call(_pack(args), self._clock.seconds())
-        answer = call.deferred
-        assert answer is not None
-        if self.connected:
-            self.send(call)
-        else:
-            call.deferred = None
-            answer.errback(StoreUnavailable(f"the connection to Redis was lost: {self.reason}"))
-        return answer
-
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        self.heard = self._clock.seconds()
-        try:
-            super().dataReceived(data)
-        except txredisapi.InvalidData as error:
-            self.fall(error)
-
-    def tryConvertData(self, data: Any) -> Any:
-        # Twice as quick as the inherited one, which also lets an error inside a list pass as a value.
-        if type(data) is bytes:
-            return _text(data)
-        if type(data) is not list:
-            return data
-        try:
-            return [item.decode() if type(item) is bytes else _convert(item) for item in data]
-        except UnicodeDecodeError:
-            pass
-        except txredisapi.ResponseError as error:
-            return _Nested(error)
-        try:
-            return [_convert(item) for item in data]
-        except txredisapi.ResponseError as error:
-            return _Nested(error)
-
-    def replyReceived(self, reply: Any) -> None:
-        if not self.waiting:
-            self.fall(txredisapi.InvalidData("a reply nobody asked for"))
-            return
-        call = self.waiting[0]
-        if call.replies is not None:
-            call.replies.append(reply)
-            if len(call.replies) < call.expected:
-                return
-            reply = next((item for item in call.replies if isinstance(item, _ERRORS)), call.replies)
-        self.waiting.popleft()
-        deferred = call.deferred
-        if deferred is not None:
-            call.deferred = None
-            if isinstance(reply, _ERRORS):
-                self._refuse(deferred, reply)
-            else:
-                deferred.callback(reply)
-        if self.retired and not self.waiting:
-            self.transport.abortConnection()
-
-    def _refuse(self, deferred: Deferred[Any], reply: Exception | _Nested) -> None:
-        cause = reply.error if isinstance(reply, _Nested) else reply
-        error = StoreReplyError(str(cause))
-        if error.code in _STALE:
-            self.retire(error)
-        deferred.errback(error)
-
-    def retire(self, reason: BaseException) -> None:
-        """Take no more calls; close once the last one is answered."""
-        if self.retired:
-            return
-        self.retired = True
-        self.reason = reason
-        if not self.waiting:
-            self.transport.abortConnection()
-        self._finish()
-
-    def fall(self, reason: BaseException) -> None:
-        """Drop the connection now; what is under way fails."""
-        self.reason = reason
-        self.transport.abortConnection()
-
-    def connectionLost(self, why: Failure) -> None:
-        super().connectionLost(why)
-        if isinstance(self.reason, ConnectionDone):
-            self.reason = why.value or self.reason
-        self.retired = True
-        self._finish()
-        error = StoreUnavailable(f"the connection to Redis was lost: {self.reason}")
-        waiting, self.waiting = self.waiting, deque()
-        for call in waiting:
-            deferred, call.deferred = call.deferred, None
-            if deferred is not None:
-                deferred.errback(error)
-        self.gone.callback(None)
-
-    def _finish(self) -> None:
-        if not self.finished.called:
-            self.finished.callback(None)
-
-
-_ERRORS: Final = (txredisapi.RedisError, _Nested)
-
-
-def _text(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
-
-
-def _convert(item: Any) -> Any:
-    """One element of a list reply. Raises the error that it is, or holds."""
-    if isinstance(item, bytes):
-        return _text(item)
-    if isinstance(item, list):
-        return [_convert(inner) for inner in item]
-    if isinstance(item, txredisapi.ResponseError):
-        raise item
-    return item
-
-
-class WireFactory(Factory):
-    """Makes the `Wire` of one attempt to connect."""
-
-    noisy = False
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-
-    def buildProtocol(self, addr: IAddress | None) -> Wire:
-        return Wire(self._clock)
-
-
-async def open_wire(clock: IReactorTime, endpoint: IStreamClientEndpoint, login: Login) -> Wire:
-    """Connect and log in. Raises StoreError, or what the endpoint raises; has no deadline of its own."""
-    wire = cast(Wire, await endpoint.connect(WireFactory(clock)))
-    try:
-        await _log_in(wire, login)
-    except BaseException as error:
-        wire.fall(error)
-        raise
-    return wire
-
-
-async def _log_in(wire: Wire, login: Login) -> None:
-    if login.password is not None:
-        await _authenticate(wire, login.username, login.password)
-    if login.db:
-        await wire.ask("SELECT", login.db)
-    if login.master:
-        role = await wire.ask("ROLE")
-        if role[0] != "master":
-            raise StoreUnavailable(f"the server named by Sentinel is a {role[0]}")
-    # A server that is still loading its data, or wants a password, is not up.
-    await wire.ask("PING")
-
-
-async def _authenticate(wire: Wire, username: str | None, password: str) -> None:
-    if username is None:
-        await wire.ask("AUTH", password)
-        return
-    try:
-        await wire.ask("AUTH", username, password)
-    except StoreReplyError as error:
-        # redis-rb 4 takes URLs that put any user name before the password of the default user, and so do
-        # servers older than Redis 6, which know no user names.
-        if error.code != "WRONGPASS" and "wrong number of arguments" not in str(error):
-            raise
-        try:
-            await wire.ask("AUTH", password)
-        except StoreReplyError:
-            raise error from None
-
-
 class Redis(Service):
     """The store's Redis: `call`, `run` and `many`, each answered or failed within `timeout` seconds.
 
     Connects with the first call or with `startService`, and again for as long as it is not closed. `companion` is
-    a service that lives exactly as long, such as the embedded server. Nothing is ever sent twice.
+    a service that lives exactly as long, such as the embedded server. A call that failed is never repeated here.
     """
 
     name = "redis"
@@ -331,7 +96,7 @@ class Redis(Service):
         self.embedded = embedded
         self._wire: Wire | None = None
         self._wires: set[Wire] = set()
-        self._unsent: deque[_Call] = deque()
+        self._unsent: deque[Call] = deque()
         self._sweeper: IDelayedCall | None = None
         self._keeper: Deferred[None] | None = None
         self._closed = False
@@ -356,7 +121,7 @@ class Redis(Service):
         """
         if args[0] in _REFUSED:
             raise ValueError(f"{args[0]!r} must not be sent on the shared connection")
-        return self._submit(_Call(_pack(args), self._clock.seconds()))
+        return self._submit(Call(pack(args), self._clock.seconds()))
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument] = ()) -> Deferred[Any]:
         """A script by its hash; where Redis does not know it, once by its source. Errors as in `call`."""
@@ -386,11 +151,11 @@ class Redis(Service):
         for command in commands:
             if command[0] in _REFUSED:
                 raise ValueError(f"{command[0]!r} must not be sent on the shared connection")
-        payload = b"".join([_pack(tuple(command)) for command in commands])
-        answer = self._submit(_Call(payload, self._clock.seconds(), len(commands)))
+        payload = b"".join([pack(tuple(command)) for command in commands])
+        answer = self._submit(Call(payload, self._clock.seconds(), len(commands)))
         return answer.addCallback(_as_list) if len(commands) == 1 else answer
 
-    def _submit(self, call: _Call) -> Deferred[Any]:
+    def _submit(self, call: Call) -> Deferred[Any]:
         answer = call.deferred
         assert answer is not None
         wire = self._wire
@@ -405,8 +170,11 @@ class Redis(Service):
                 return fail(StoreUnavailable("too many calls are waiting for Redis"))
             if self._trouble is not None and call.started - self._lost_at >= self.timeout:
                 return fail(StoreUnavailable(f"Redis cannot be reached: {self._trouble}"))
+            try:
+                self._keep()
+            except StoreError as error:
+                return fail(error)
             self._unsent.append(call)
-            self._keep()
         if self._sweeper is None:
             self._sweeper = self._clock.callLater(self.timeout, self._sweep)
         return answer
@@ -472,6 +240,11 @@ class Redis(Service):
             return
         if self._companion is not None and not self._companion.running:
             self._companion.startService()
+        if self.embedded == "memory":
+            self._log.warn(
+                "no Redis is configured and no redis-server is installed: everything is kept in memory, is LOST "
+                "when this process ends, and is seen by this process only, so more workers are not possible"
+            )
         self._lost_at = self._clock.seconds()
         self._keeper = Deferred.fromCoroutine(self._maintain())
         self._keeper.addErrback(lambda failure: failure.trap(CancelledError))
@@ -533,9 +306,9 @@ def backoff(failures: int) -> float:
     return min(MAX_BACKOFF, 0.05 * 2 ** min(failures - 1, 10)) if failures else 0.0
 
 
-def _split(calls: Iterable[_Call], horizon: float) -> tuple[list[_Call], float | None]:
+def _split(calls: Iterable[Call], horizon: float) -> tuple[list[Call], float | None]:
     """The unsettled calls begun at or before `horizon`, and when the first one after them began."""
-    overdue: list[_Call] = []
+    overdue: list[Call] = []
     for call in calls:
         if call.deferred is None:
             continue

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import sys
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scalelite.store.endpoints import UnixEndpoint
-from scalelite.store.errors import StoreError
+from scalelite.store.errors import StoreError, StoreUnavailable
 
 _SERVERS: Final = ("redis-server", "valkey-server")
 
@@ -32,6 +33,10 @@ FIRST_DELAY: Final = 0.1
 MAX_DELAY: Final = 5.0
 #: Seconds after which a server counts as having started well.
 STEADY: Final = 10.0
+#: Seconds to wait for a server that starts, before saying so.
+PATIENCE: Final = 2.0
+#: Seconds between two looks at whether the process that runs the server has ended.
+WATCH: Final = 0.25
 #: Seconds that a server has to write its data and end.
 GRACE: Final = 10.0
 
@@ -54,7 +59,7 @@ logfile ""
 # the kernel for SIGTERM (15) when the parent dies (PR_SET_PDEATHSIG is 1), unless it is dead already.
 _LAUNCHER: Final = """\
 import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
+if sys.platform == "linux": ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
 if os.getppid() != int(sys.argv[1]): sys.exit(0)
 os.execv(sys.argv[2], [sys.argv[2], "-"])
 """
@@ -83,6 +88,8 @@ class EmbeddedServer(Service):
         self._child: _Child | None = None
         self._restart: IDelayedCall | None = None
         self._failures = 0
+        self._up = False
+        self._starting: list[Deferred[None]] = []
         self._ended: list[Deferred[None]] = []
 
     @property
@@ -96,8 +103,13 @@ class EmbeddedServer(Service):
         return None if self._child is None else self._child.pid
 
     async def locate(self) -> IStreamClientEndpoint:
-        """The server's socket."""
-        return UnixEndpoint(self._reactor, self.unix_path, timeout=5.0)
+        """The server's socket, once the server answers. Raises StoreUnavailable where that takes too long."""
+        if self.owner and not self._up:
+            waiting: Deferred[None] = Deferred()
+            self._starting.append(waiting)
+            waiting.addTimeout(PATIENCE, self._reactor, _not_up)
+            await waiting
+        return UnixEndpoint(self._reactor, self.unix_path, PATIENCE)
 
     def startService(self) -> None:
         self._prepare()
@@ -142,7 +154,7 @@ class EmbeddedServer(Service):
             self._owner = _lock(self._home / "owner.lock")
         if self._owner is None:
             # Another process runs the server. Should it end, this one is next.
-            self._later(1.0, self._take_over)
+            self._later(WATCH, self._take_over)
             return
         self._spawn()
 
@@ -174,9 +186,18 @@ class EmbeddedServer(Service):
     def _later(self, delay: float, function: Any) -> None:
         self._restart = self._reactor.callLater(delay, function)
 
+    def child_up(self) -> None:
+        """Called when the server answers."""
+        self._up = True
+        starting, self._starting = self._starting, []
+        for waiting in starting:
+            if not waiting.called:
+                waiting.callback(None)
+
     def child_ended(self, child: _Child, reason: str) -> None:
         """Called when the server has ended; starts it again unless the service is stopping."""
         self._child = None
+        self._up = False
         if self.running:
             steady = self._reactor.seconds() - child.started >= STEADY
             self._failures = 1 if steady else self._failures + 1
@@ -200,6 +221,7 @@ class _Child(ProcessProtocol):
     def __init__(self, owner: EmbeddedServer) -> None:
         self._owner = owner
         self._rest = b""
+        self._last: deque[str] = deque(maxlen=5)
         self.started = 0.0
 
     @property
@@ -216,16 +238,20 @@ class _Child(ProcessProtocol):
         self._rest = self._rest[-4096:]
         for line in lines:
             text = line.decode(errors="replace").strip()
-            # Redis marks its warnings with "#": "123:M 01 Jan 2026 00:00:00.000 # text".
-            if " # " in text:
-                self._log.warn("redis-server: {text}", text=text)
-            elif text:
+            if text:
+                self._last.append(text)
                 self._log.debug("redis-server: {text}", text=text)
+            if "eady to accept connections" in text:
+                self._owner.child_up()
 
     errReceived = outReceived
 
     def processEnded(self, reason: Failure) -> None:
-        self._owner.child_ended(self, reason.getErrorMessage())
+        self._owner.child_ended(self, "; ".join([reason.getErrorMessage(), *self._last]))
+
+
+def _not_up(_result: object, seconds: float) -> None:
+    raise StoreUnavailable(f"the embedded redis-server did not start within {seconds:g} s")
 
 
 def _lock(path: Path) -> int | None:

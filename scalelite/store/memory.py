@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -58,6 +59,7 @@ class _Transport:
     """The client's transport. Replies are delivered in a later reactor turn, as a socket would."""
 
     disconnecting = False
+    _log = Logger()
 
     def __init__(self, clock: IReactorTime, server: fakeredis.FakeServer, protocol: IProtocol) -> None:
         self._clock = clock
@@ -81,7 +83,12 @@ class _Transport:
         if self._closed:
             return
         requests, self._requests = self._requests, []
-        self._session.sendall(b"".join(requests))
+        try:
+            self._session.sendall(b"".join(requests))
+        except Exception:  # noqa: BLE001 - fakeredis's parser is unusable after any fault of its own
+            self._log.failure("the store in memory failed")
+            self.abortConnection()
+            return
         replies = b"".join(self._replies)
         self._replies.clear()
         if replies:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.logger import Logger
 
 from scalelite.store.endpoints import Login, host_endpoint
 from scalelite.store.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from scalelite.settings.redis import RedisSettings
-
-_log = Logger()
 
 #: Seconds that one Sentinel has to answer, before the next one is asked.
 PATIENCE = 1.0
@@ -53,14 +50,17 @@ def sentinel_locator(
         finally:
             wire.fall(StoreUnavailable("asked and answered"))
 
+    def late(_result: object, seconds: float) -> None:
+        raise StoreUnavailable(f"no answer within {seconds:g} s")
+
     async def locate() -> IStreamClientEndpoint:
         troubles = []
         for place in list(sentinels):
             try:
-                answer = await Deferred.fromCoroutine(ask(*place)).addTimeout(patience, reactor)
+                answer = await Deferred.fromCoroutine(ask(*place)).addTimeout(patience, reactor, late)
             except CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - whatever ails this one, another may know
                 troubles.append(f"{place[0]}:{place[1]}: {error}")
                 continue
             if answer is None:
