@@ -20,7 +20,7 @@ _HEAD = """\
 <!-- Made by `python -m scalelite.settings.docs > docs/configuration.md`; do not edit by hand. -->
 
 Settings are environment variables, read once at start. `scalelite config` prints those in effect, with secrets masked.
-Variables without a mark are Scalelite's and mean what they mean there; those marked **ours** are of this program.
+Those without a mark are Scalelite's and mean what they mean there; those marked **ours** are of this program.
 
 Rules that hold for all of them:
 
@@ -81,14 +81,15 @@ def generate() -> str:
 
 def _tables() -> Iterator[str]:
     group = ""
-    for variable, default in _variables():
+    for variable, default in documented_variables():
         if variable.group != group:
             group = variable.group
             yield f"\n## {group}\n\n| variable | value | default | meaning |\n|---|---|---|---|\n"
         yield _row(variable, default)
 
 
-def _variables() -> Iterator[tuple[Variable, str]]:
+def documented_variables() -> Iterator[tuple[Variable, str]]:
+    """Every variable in the order of the page, with its default in Markdown."""
     for attribute in attrs.fields(Settings):
         for variable in variables_of(attribute):
             if variable.default_text is not None:
@@ -107,9 +108,8 @@ def _default(variable: Variable, default: Any) -> str:
 
 
 def _row(variable: Variable, default: str) -> str:
-    name = f"`{variable.name}`" + "".join(f", or `{alias}`" for alias in variable.aliases)
-    if variable.ours:
-        name += " **ours**"
+    name = f"`{variable.name}`" + (" **ours**" if variable.ours else "")
+    name += "".join(f", or `{alias}`" for alias in variable.aliases)
     form = f"{variable.kind.form}; {variable.unit}" if variable.unit else variable.kind.form
     meaning = f"{variable.help} {variable.note}".strip()
     return f"| {name} | {form} | {default} | {meaning} |\n"

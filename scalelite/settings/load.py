@@ -56,9 +56,8 @@ class _Loader:
             values["outgoing_algorithm"] = parse.strongest(values["checksum_algorithms"])
         values["redis"] = self._redis(declared, environment, values.get("rails_max_threads"))
         self._settle_poller(values)
-        self._settle_paths(values)
 
-        settings = Settings(**values)
+        settings = self._rooted(Settings(**values))
         self._check(settings)
         if self._problems:
             raise SettingsError(self._problems)
@@ -133,10 +132,14 @@ class _Loader:
             self._warnings.append(f"POLLER_THREADS={threads} is too low; {_MIN_POLLER_THREADS} is used.")
             values["poller_threads"] = _MIN_POLLER_THREADS
 
-    def _settle_paths(self, values: dict[str, Any]) -> None:
-        values["data_dir"] = self._root / values.get("data_dir", Path("var"))
-        if "access_log" in values and values["access_log"] not in {"-", "off"}:
-            values["access_log"] = str(self._root / values["access_log"])
+    def _rooted(self, settings: Settings) -> Settings:
+        """Relative paths taken from the root, those of the defaults as well."""
+        log = settings.access_log
+        return attrs.evolve(
+            settings,
+            data_dir=self._root / settings.data_dir,
+            access_log=log if log in {"-", "off"} else str(self._root / log),
+        )
 
     def _check(self, settings: Settings) -> None:
         """What holds between variables, and what production insists on."""

@@ -96,7 +96,7 @@ def _read_parameters(text: str) -> Mapping[str, str]:
         if not equals:
             raise Malformed(f"the item {shown(item)} has no '='")
         if not name.strip():
-            raise Malformed(f"the item {shown(item)} has no name before its '='")
+            raise Malformed("an item has no name before its '='")
         parameters[name.strip()] = value
     return MappingProxyType(parameters)
 

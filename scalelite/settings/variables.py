@@ -71,7 +71,8 @@ def mask_items(text: str) -> str:
     """The text of a `name=value` list that may be malformed, masked as `mask_parameters` would."""
     items = (item.partition("=") for item in text.split(","))
     return ",".join(
-        name + equals + (MASK if equals and _is_secret(name.strip()) else value) for name, equals, value in items
+        name + equals + (MASK if equals and (not name.strip() or _is_secret(name.strip())) else value)
+        for name, equals, value in items
     )
 
 
