@@ -95,6 +95,10 @@ class _Loader:
         redis = file.connection(self._read(declared["REDIS_URL"]))
         if redis.sentinels and redis.sentinel_name is None:
             self._problems.append(f"{FILE_NAME}: {environment}.name is unset: Sentinels need the master's name")
+        if environment == "production" and not redis.configured:
+            if not self._text("REDIS_URL"):
+                self._warnings.append("REDIS_URL is unset: Redis is expected at localhost:6379.")
+            redis = attrs.evolve(redis, configured=True)
         ca_file = self._read(declared["SCALELITE_REDIS_CA_FILE"])
         pool = self._read(declared["REDIS_POOL"]) or file.pool or threads
         sentinel_password = self._read(declared["SCALELITE_REDIS_SENTINEL_PASSWORD"])
@@ -164,7 +168,5 @@ class _Loader:
             )
         if settings.url_host is None and not self._text("URL_HOST"):
             self._warnings.append("URL_HOST is unset: requests for any host are answered (DNS rebinding).")
-        if not settings.redis.configured and not self._text("REDIS_URL"):
-            self._warnings.append("REDIS_URL is unset: Redis is expected at localhost:6379.")
         if settings.database_url is None and not self._text("DATABASE_URL"):
             self._warnings.append("DATABASE_URL is unset: no database for recordings is configured.")

@@ -33,7 +33,8 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def _default_redis(settings: Settings) -> RedisSettings:
-    return RedisSettings(namespace=DEFAULT_NAMESPACES[settings.environment])
+    environment = settings.environment
+    return RedisSettings(namespace=DEFAULT_NAMESPACES[environment], configured=environment == "production")
 
 
 def _default_bind(settings: Settings) -> tuple[Listen, ...]:

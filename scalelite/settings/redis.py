@@ -27,7 +27,8 @@ def _mask(value: str | None) -> str:
 class RedisSettings:
     """The Redis connection: TCP (`host`, `port`), the UNIX socket `unix_path`, or a master named by Sentinels.
 
-    `configured` is False where neither a variable nor `config/redis_store.yml` named a server.
+    `configured` is False where the embedded store is to be used: outside production, when neither a variable
+    nor `config/redis_store.yml` names a server. In production the unnamed server is the one at localhost:6379.
     `username` and `password` are for the data server; Sentinels get `sentinel_password` alone.
     """
 

@@ -91,9 +91,8 @@ def _redis_values(settings: Settings, *, show_secrets: bool) -> tuple[Any, ...]:
     """In the order in which the field's variables are declared."""
     redis = settings.redis
     password = redis.sentinel_password
-    known = redis.configured or settings.environment == "production"
     return (
-        redis.describe(show_secrets=show_secrets) if known else None,
+        redis.describe(show_secrets=show_secrets) if redis.configured else None,
         redis.pool,
         redis.pool_timeout,
         redis.namespace,

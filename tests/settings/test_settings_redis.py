@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from scalelite.settings import RedisSettings, SettingsError, load_settings
+from scalelite.settings import RedisSettings, Settings, SettingsError, load_settings
 
 
 def redis_of(environ: dict[str, str], root: Path) -> RedisSettings:
@@ -116,6 +116,12 @@ def test_without_any_setting_redis_is_local_and_not_configured(tmp_path: Path) -
     redis = redis_of({}, tmp_path)
     assert differing(redis) == {}
     assert (redis.host, redis.port, redis.db, redis.configured) == ("localhost", 6379, 0, False)
+
+
+def test_production_without_any_setting_means_the_local_server_and_never_the_embedded_one(tmp_path: Path) -> None:
+    redis = redis_of({"RAILS_ENV": "production", "SECRET_KEY_BASE": "k", "LOADBALANCER_SECRET": "s"}, tmp_path)
+    assert (redis.host, redis.port, redis.configured) == ("localhost", 6379, True)
+    assert Settings(environment="production").redis.configured
 
 
 @pytest.mark.parametrize(
