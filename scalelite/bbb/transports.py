@@ -16,7 +16,7 @@ from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
@@ -79,9 +79,14 @@ def https_policy(*, verify: bool, ca_file: Path | None) -> IPolicyForHTTPS:
     return _OneContextPerHost(lambda hostname: ssl.optionsForClientTLS(hostname, trustRoot=trust))
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    noisy = False
+
+
 def connection_pool(reactor: Any, *, per_server: int) -> HTTPConnectionPool:
     """Keeps up to `per_server` idle connections to each server, each for half a minute."""
     pool = HTTPConnectionPool(reactor, persistent=True)
+    pool._factory = _QuietFactory
     pool.maxPersistentPerHost = per_server
     pool.cachedConnectionTimeout = 30
     return pool

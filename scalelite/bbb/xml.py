@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from xml.sax.saxutils import escape
 
 import attrs
@@ -24,10 +25,11 @@ class NotBBB(Exception):
 
 @attrs.frozen
 class Answer:
-    """A parsed answer of a BBB server: its `<response>` element and the code in it."""
+    """A parsed answer of a BBB server: its `<response>` element, the code in it, and the bytes as they came."""
 
     root: etree._Element
     returncode: str
+    raw: bytes = attrs.field(repr=False)
 
     @property
     def success(self) -> bool:
@@ -53,7 +55,7 @@ def parse(body: bytes) -> Answer:
         root = etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise NotBBB(f"not XML: {error}") from None
-    docinfo: etree.DocInfo = root.getroottree().docinfo
+    docinfo: Any = root.getroottree().docinfo
     if docinfo.doctype:
         raise NotBBB("it has a document type")
     if root.tag != "response":
@@ -61,7 +63,7 @@ def parse(body: bytes) -> Answer:
     code = root.find("returncode")
     if code is None or not code.text:
         raise NotBBB("Response did not include returncode")
-    return Answer(root, code.text)
+    return Answer(root, code.text, body)
 
 
 def element(name: str, text: str) -> str:

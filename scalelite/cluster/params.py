@@ -24,21 +24,23 @@ class ParamPolicy:
     excluded: Collection[str] = frozenset()
 
     def merge(
-        self, request: Mapping[str, str | None], tenant: Tenant | None, *, without: Collection[str] = ()
+        self, request: Mapping[str, str | None], tenant: Tenant | None, *, drop_server_tag: bool = False
     ) -> Params:
         """What is forwarded: defaults < tenant's defaults < request < overrides < tenant's overrides.
 
-        Excluded names are dropped from the request only; names in `without` from the configured sets only.
+        Excluded names are dropped from the request only. A tenant's server tag is for placement and never forwarded;
+        `drop_server_tag` says the same of the installation's (create does, join does not: Scalelite's rule).
         A name keeps the place where it first appeared.
         """
-        tenant_defaults = tenant.defaults() if tenant else {}
-        tenant_overrides = tenant.overrides() if tenant else {}
-        merged: Params = {}
-        for configured in (self.defaults, tenant_defaults):
-            merged.update((k, v) for k, v in configured.items() if k not in without)
-        merged.update((k, v) for k, v in request.items() if k not in self.excluded and k not in NEVER_FORWARDED)
-        for configured in (self.overrides, tenant_overrides):
-            merged.update((k, v) for k, v in configured.items() if k not in without)
+        merged = _configured(self.defaults, drop_server_tag)
+        if tenant:
+            merged.update(_configured(tenant.defaults(), True))
+        for name, value in request.items():
+            if name not in NEVER_FORWARDED and name not in self.excluded:
+                merged[name] = value
+        merged.update(_configured(self.overrides, drop_server_tag))
+        if tenant:
+            merged.update(_configured(tenant.overrides(), True))
         return merged
 
     def server_tag(self, request: Mapping[str, str | None], tenant: Tenant | None) -> str | None:
@@ -54,6 +56,10 @@ class ParamPolicy:
             if value is not None and value.strip():
                 return value
         return None
+
+
+def _configured(params: Mapping[str, str], drop_server_tag: bool) -> Params:
+    return {name: value for name, value in params.items() if not (drop_server_tag and name == SERVER_TAG)}
 
 
 def limited_duration(duration: str | None, longest: int) -> str | None:

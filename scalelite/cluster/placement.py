@@ -17,11 +17,8 @@ class TagRequest:
 
     tags: tuple[str, ...] = ()
     required: bool = False
-
-    @property
-    def text(self) -> str:
-        """The list as the client wrote it, without the final `!`."""
-        return ";".join(self.tags)
+    text: str = ""
+    """The list as the client wrote it, without the final `!`."""
 
 
 def parse_tags(text: str | None) -> TagRequest:
@@ -39,4 +36,4 @@ def parse_tags(text: str | None) -> TagRequest:
     parts = text.split(";")
     while parts and not parts[-1]:
         parts.pop()
-    return TagRequest(tuple(parts), required) if parts else TagRequest(required=required)
+    return TagRequest(tuple(parts), required, text)

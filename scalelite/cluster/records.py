@@ -88,3 +88,11 @@ class Tenant:
 def split_secrets(text: str) -> tuple[bytes, ...]:
     """Secrets of a `:`-separated list, in order. Empty ones are dropped: they would let anyone sign."""
     return tuple(secret.encode() for secret in text.split(":") if secret)
+
+
+@attrs.frozen
+class CallbackURLs:
+    """Where a front-end wants to hear of a meeting's recording and its analytics; None where it gave no URL."""
+
+    recording_ready: str | None = None
+    analytics: str | None = None

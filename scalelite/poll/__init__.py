@@ -1,0 +1,1 @@
+"""The poller: one instance of all asks every server what it runs, and keeps the records true."""

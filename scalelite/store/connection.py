@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from scalelite.store.embedded import EmbeddedServer, find_server
 from scalelite.store.endpoints import Login, always, data_endpoint
 from scalelite.store.errors import StoreError, StoreReplyError, StoreUnavailable
-from scalelite.store.sentinel import sentinel_locator
+from scalelite.store.sentinel import Sentinels
 from scalelite.store.wire import Argument, Call, Wire, open_wire, pack
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ MAX_PENDING: Final = 10_000
 #: Seconds between two attempts to connect, at most.
 MAX_BACKOFF: Final = 1.0
 
+#: Seconds between two questions to Sentinel while the connection is up.
+LOOK: Final = 2.0
 # Seconds by which a deadline may be missed, so that a stalled Redis does not cost a timer for each call.
 _GRAIN: Final = 0.005
 # They would block the connection that everybody shares, or change what the next caller's command means.
@@ -71,7 +73,8 @@ class Redis(Service):
     """The store's Redis: `call`, `run` and `many`, each answered or failed within `timeout` seconds.
 
     Connects with the first call or with `startService`, and again for as long as it is not closed. `companion` is
-    a service that lives exactly as long, such as the embedded server. A call that failed is never repeated here.
+    a service that lives exactly as long, such as the embedded server. `moved` is asked now and then whether another
+    server is to be used from now on. Once closed, it stays closed. A call that failed is never repeated here.
     """
 
     name = "redis"
@@ -84,6 +87,7 @@ class Redis(Service):
         login: Login,
         *,
         timeout: float,
+        moved: Callable[[], Awaitable[bool]] | None = None,
         companion: IService | None = None,
         embedded: str | None = None,
     ) -> None:
@@ -91,7 +95,8 @@ class Redis(Service):
         self._locate = locate
         self._login = login
         self.timeout = timeout
-        self._companion = companion
+        self._moved = moved
+        self.companion = companion
         #: `"server"` (a redis-server child), `"memory"` (nothing is kept, one process only), or None.
         self.embedded = embedded
         self._wire: Wire | None = None
@@ -99,6 +104,7 @@ class Redis(Service):
         self._unsent: deque[Call] = deque()
         self._sweeper: IDelayedCall | None = None
         self._keeper: Deferred[None] | None = None
+        self._watcher: Deferred[None] | None = None
         self._closed = False
         self._lost_at = 0.0
         self._trouble: str | None = None
@@ -217,8 +223,9 @@ class Redis(Service):
         if self._closed:
             return
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.cancel()
+        for task in (self._keeper, self._watcher):
+            if task is not None:
+                task.cancel()
         if self._sweeper is not None:
             self._sweeper.cancel()
         closed = StoreUnavailable("the connection to Redis is closed")
@@ -232,14 +239,14 @@ class Redis(Service):
             wire.fall(closed)
         for wire in wires:
             await wire.gone
-        if self._companion is not None and self._companion.running:
-            await maybeDeferred(self._companion.stopService)
+        if self.companion is not None and self.companion.running:
+            await maybeDeferred(self.companion.stopService)
 
     def _keep(self) -> None:
         if self._keeper is not None or self._closed:
             return
-        if self._companion is not None and not self._companion.running:
-            self._companion.startService()
+        if self.companion is not None and not self.companion.running:
+            self.companion.startService()
         if self.embedded == "memory":
             self._log.warn(
                 "no Redis is configured and no redis-server is installed: everything is kept in memory, is LOST "
@@ -247,7 +254,7 @@ class Redis(Service):
             )
         self._lost_at = self._clock.seconds()
         self._keeper = Deferred.fromCoroutine(self._maintain())
-        self._keeper.addErrback(lambda failure: failure.trap(CancelledError))
+        self._keeper.addErrback(_ignore_cancelled)
 
     async def _maintain(self) -> None:
         """Keep one connection up."""
@@ -269,6 +276,13 @@ class Redis(Service):
                 failures = 0 if self._clock.seconds() - opened >= MAX_BACKOFF else failures + 1
             await deferLater(self._clock, backoff(failures))
 
+    async def _until_moved(self, moved: Callable[[], Awaitable[bool]]) -> None:
+        # A master that Sentinel has replaced may go on taking writes, which will be lost, for another ten seconds.
+        while True:
+            await deferLater(self._clock, LOOK)
+            if await moved():
+                return
+
     async def _open(self) -> Wire:
         endpoint = await self._locate()
         opening = Deferred.fromCoroutine(open_wire(self._clock, endpoint, self._login))
@@ -280,6 +294,11 @@ class Redis(Service):
         if wire.retired:
             return
         self._log.info("connected to Redis")
+        if self._moved is not None:
+            self._watcher = Deferred.fromCoroutine(self._until_moved(self._moved))
+            self._watcher.addCallbacks(
+                lambda _: wire.retire(StoreUnavailable("another server is the master now")), _ignore_cancelled
+            )
         self._trouble = None
         self._wire = wire
         unsent, self._unsent = self._unsent, deque()
@@ -290,6 +309,9 @@ class Redis(Service):
 
     def _down(self, wire: Wire) -> None:
         self._wire = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
         self._lost_at = self._clock.seconds()
         if not self._closed:
             self._log.warn("lost the connection to Redis: {reason}", reason=str(wire.reason))
@@ -318,6 +340,10 @@ def _split(calls: Iterable[Call], horizon: float) -> tuple[list[Call], float | N
     return overdue, None
 
 
+def _ignore_cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)
+
+
 def _as_list(reply: Any) -> list[Any]:
     return [reply]
 
@@ -330,8 +356,8 @@ def connect(reactor: Any, settings: RedisSettings, *, timeout: float, data_dir: 
     """
     login = Login(settings.username, settings.password, settings.db, master=bool(settings.sentinels))
     if settings.sentinels:
-        locate = sentinel_locator(reactor, settings, timeout, partial(open_wire, reactor))
-        return Redis(reactor, locate, login, timeout=timeout)
+        sentinels = Sentinels(reactor, settings, timeout, partial(open_wire, reactor))
+        return Redis(reactor, sentinels.locate, login, timeout=timeout, moved=sentinels.moved)
     if settings.configured:
         endpoint = data_endpoint(reactor, settings, timeout)
         return Redis(reactor, always(endpoint), login, timeout=timeout)
@@ -340,6 +366,11 @@ def connect(reactor: Any, settings: RedisSettings, *, timeout: float, data_dir: 
         server = EmbeddedServer(reactor, binary, data_dir / "redis")
         login = Login(db=settings.db)
         return Redis(reactor, server.locate, login, timeout=timeout, companion=server, embedded="server")
+    return connect_memory(reactor, db=settings.db, timeout=timeout)
+
+
+def connect_memory(reactor: Any, *, timeout: float, db: int = 0) -> Redis:
+    """A `Redis` in this process's memory: nothing is kept, and no other process sees it."""
     from scalelite.store.memory import MemoryEndpoint
 
-    return Redis(reactor, always(MemoryEndpoint(reactor)), Login(db=settings.db), timeout=timeout, embedded="memory")
+    return Redis(reactor, always(MemoryEndpoint(reactor)), Login(db=db), timeout=timeout, embedded="memory")

@@ -1,0 +1,120 @@
+"""The access log: one JSON line a request, without what would let a reader sign or join."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import orjson
+
+if TYPE_CHECKING:
+    from scalelite.api.site import Request
+
+_SECRET = re.compile(
+    rb"((?:^|&)(?:checksum|[^=&]*(?:password|passcode|pw|secret|secrets|token|auth)[^=&]*)=)[^&]*", re.IGNORECASE
+)
+_ESCAPED_NAME = re.compile(rb"(?:^|&)[^=&]*%[^=&]*=")
+MAX_QUERY = 2048
+
+
+def masked(raw_query: bytes) -> str:
+    """A raw query fit for a log: values of secrets, checksums, passwords and tokens replaced by `*`.
+
+    A query with an escape inside a parameter's name is left out whole: it could hide such a name.
+    """
+    if _ESCAPED_NAME.search(raw_query):
+        return "*"
+    return _SECRET.sub(rb"\1*", raw_query[:MAX_QUERY]).decode("ascii", "replace")
+
+
+class LineSink(Protocol):
+    """Where lines of the log go."""
+
+    def write(self, line: bytes) -> None: ...
+    def flush(self) -> None: ...
+
+
+class AccessLog:
+    """Formats the lines."""
+
+    def __init__(self, sink: LineSink | None) -> None:
+        self._sink = sink
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        if self._sink is not None:
+            self._sink.flush()
+
+    def write(self, request: Request, seconds: float) -> None:
+        """One line about an answered request that took `seconds`."""
+        if self._sink is None:
+            return
+        entry = {
+            "time": round(time.time(), 3),
+            "client": getattr(request.client, "host", "-"),
+            "method": request.method.decode("ascii", "replace"),
+            "path": request.path.decode("ascii", "replace"),
+            "query": masked(request.raw_query) if request.raw_query else "",
+            "status": request.code,
+            "bytes": request.sentLength,
+            "ms": round(seconds * 1000, 2),
+            "id": request.request_id,
+        }
+        if request.note is not None:
+            entry["note"] = request.note
+        self._sink.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+
+
+class BufferedFile:
+    """A sink that writes to a file, or to standard output for None, when `flush` is called or the buffer is full.
+
+    A file that was moved away (by logrotate) is opened anew at the next flush.
+    """
+
+    LIMIT = 65536
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        if self._path is None:
+            return sys.stdout.fileno()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= self.LIMIT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered. A full disk loses lines, never requests."""
+        if not self._lines:
+            return
+        data = b"".join(self._lines)
+        self._lines.clear()
+        self._size = 0
+        try:
+            if self._path is not None and self._moved():
+                os.close(self._fd)
+                self._fd = self._open()
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            sys.stderr.write(f"the access log could not be written: {error}\n")
+
+    def _moved(self) -> bool:
+        assert self._path is not None
+        try:
+            return os.stat(self._path).st_ino != os.fstat(self._fd).st_ino
+        except FileNotFoundError:
+            return True

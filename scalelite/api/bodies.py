@@ -1,0 +1,79 @@
+"""Bodies of requests: which media types each action takes, and form fields."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+import multipart
+
+from scalelite.api.site import Request
+from scalelite.bbb import query
+from scalelite.bbb.errors import UnsupportedContentType
+from scalelite.bbb.query import MalformedQuery, Params
+
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+FORMS: Final = frozenset((URLENCODED, MULTIPART))
+XML: Final = frozenset(("application/xml", "text/xml", "application/x-xml"))
+MAX_FORM: Final = 8 * 1024 * 1024
+
+
+class Accepts(Enum):
+    """The media types that an action takes in a body."""
+
+    FORM = FORMS
+    XML = XML
+    FORM_OR_XML = FORMS | XML
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body in lower case, without parameters; "" if none was sent."""
+    values = request.requestHeaders.getRawHeaders(b"Content-Type")
+    return values[0].partition(b";")[0].strip().lower().decode("latin-1") if values else ""
+
+
+def read_body(request: Request, accepts: Accepts) -> tuple[Params, bytes]:
+    """(form fields, XML body) of a POST; an empty body is never checked.
+
+    Raises UnsupportedContentType, or MalformedQuery for a form that can't be parsed.
+    """
+    content = request.content
+    if request.method != b"POST" or content is None:
+        return {}, b""
+    body: bytes = content.read()
+    if not body:
+        return {}, b""
+    kind = media_type(request)
+    if kind not in accepts.value:
+        raise UnsupportedContentType
+    if kind in XML:
+        return {}, body if body.strip() else b""
+    if len(body) > MAX_FORM:
+        raise MalformedQuery("the form is too large")
+    return (query.parse(body) if kind == URLENCODED else multipart_fields(request, body)), b""
+
+
+def multipart_fields(request: Request, body: bytes) -> Params:
+    """The text fields of a multipart form; files are left aside. Raises MalformedQuery."""
+    header = request.requestHeaders.getRawHeaders(b"Content-Type", [b""])[0].decode("latin-1")
+    _, options = multipart.parse_options_header(header)
+    boundary = options.get("boundary")
+    if not boundary:
+        raise MalformedQuery("a multipart form without boundary")
+    fields: Params = {}
+    try:
+        request.content.seek(0)
+        parser = multipart.MultipartParser(
+            request.content, boundary, content_length=len(body), charset="utf-8", strict=True,
+            disk_limit=MAX_FORM, memory_limit=MAX_FORM, part_limit=query.MAX_PARAMETERS,
+        )  # fmt: skip
+        for part in parser:
+            if not part.filename and part.name:
+                fields[part.name] = part.value
+            part.close()
+    except (multipart.MultipartError, UnicodeDecodeError) as error:
+        raise MalformedQuery(f"a broken multipart form: {type(error).__name__}") from None
+    if any("\0" in (value or "") for value in fields.values()):
+        raise MalformedQuery("NUL")
+    return fields

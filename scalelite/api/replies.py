@@ -1,0 +1,34 @@
+"""What a route answers with."""
+
+from __future__ import annotations
+
+import attrs
+
+from scalelite.bbb import errors, xml
+from scalelite.bbb.errors import BBBError
+
+NO_CACHE = ((b"Cache-Control", b"no-cache"),)
+
+
+@attrs.define(slots=True)
+class Reply:
+    """A complete answer: body in bytes, HTTP status, content type, further headers."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = xml.CONTENT_TYPE
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def error_reply(error: BBBError, status: int = 200) -> Reply:
+    """BBB's FAILED answer. Its HTTP status is 200 but for requests that are no proper HTTP."""
+    return Reply(xml.render_error(error), status)
+
+
+UNSUPPORTED = error_reply(errors.UnsupportedRequest())
+MALFORMED = error_reply(errors.InternalError(errors.MALFORMED_REQUEST), 400)
+TOO_LARGE = error_reply(errors.InternalError(errors.REQUEST_TOO_LARGE), 413)
+URI_TOO_LONG = error_reply(errors.InternalError(errors.REQUEST_TOO_LARGE), 414)
+STORE_FAILED = error_reply(errors.InternalError(errors.STORE_UNREACHABLE))
+UNEXPECTED = error_reply(errors.InternalError(errors.UNEXPECTED))
+FORBIDDEN_HOST = error_reply(errors.UnsupportedRequest(), 403)

@@ -1,0 +1,328 @@
+"""The web server: twisted.web's, with a short way for hot routes, deadlines for slow clients, and a drain."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from itertools import count
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, resource, server
+
+from scalelite.api import replies
+from scalelite.api.access_log import AccessLog
+from scalelite.api.replies import Reply
+from scalelite.bbb.errors import BBBError
+from scalelite.bbb.query import MalformedQuery
+from scalelite.store.errors import StoreError
+
+Handler = Callable[["Request"], Reply | Coroutine[Any, Any, Reply]]
+"""Answers a request, at once or after waiting. A BBBError it raises becomes that error's XML."""
+
+Table = Mapping[bytes, Mapping[bytes, Handler]]
+"""Path to method to handler: the routes that are answered without Klein's router."""
+
+MAX_LINE = 128 * 1024
+"""Bytes of a request line or header: queries of create carry whole welcome texts."""
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_SECURITY_HEADERS = b"X-Content-Type-Options: nosniff\r\nX-Frame-Options: SAMEORIGIN\r\n"
+_CACHE_CONTROL = b"Cache-Control: max-age=0, private, must-revalidate\r\n"
+
+_log = Logger()
+
+
+class Request(server.Request):
+    """A request. `raw_query` is the query string as it came; `note` what the access log tells of the outcome."""
+
+    channel: Any
+    content: Any
+    raw_query = b""
+    started = 0.0
+    note: str | None = None
+    _site: BalancerSite
+    request_id = ""
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The whole request is here: answer it from the table of hot routes, or leave it to Klein."""
+        site: BalancerSite = self.channel.site
+        self.channel.begun = None
+        self.started = time.perf_counter()
+        self.content.seek(0, 0)
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path, _, self.raw_query = path.partition(b"?")
+        methods = site.table.get(self.path) or site.table.get(self.plain_path())
+        handler = methods.get(command) if methods is not None else None
+        if handler is not None:
+            self.handle(handler)
+            return
+        self.args = {}
+        self.process()
+
+    def plain_path(self) -> bytes:
+        """The path without doubled and trailing slashes: clients send both, real servers take both."""
+        plain = self.path
+        while b"//" in plain:
+            plain = plain.replace(b"//", b"/")
+        return plain.rstrip(b"/") or b"/"
+
+    def handle(self, handler: Handler) -> defer.Deferred[None] | None:
+        """Run `handler` and write its reply, whatever comes; a Deferred if it has to wait."""
+        site: BalancerSite = self.channel.site
+        self._site = site
+        site.active += 1
+        try:
+            result = site.admit(self) or handler(self)
+        except Exception:  # noqa: BLE001 - every failure is answered
+            self._answered(Failure())
+            return None
+        if isinstance(result, Reply):
+            self._answered(result)
+            return None
+        return defer.Deferred.fromCoroutine(result).addBoth(self._answered)
+
+    def _answered(self, result: Reply | Failure) -> None:
+        site: BalancerSite = self._site
+        reply = result if isinstance(result, Reply) else _error_reply(result, self)
+        try:
+            self.respond(reply)
+        finally:
+            site.request_done()
+
+    def respond(self, reply: Reply) -> None:
+        """Write the whole answer in one go and end the request; nothing if the client is gone."""
+        if self._disconnected or self.finished:
+            return
+        channel = self.channel
+        site: BalancerSite = channel.site
+        self.request_id = site.next_request_id()
+        body = reply.body
+        parts = [
+            _STATUS_LINES[reply.status],
+            site.date_header(),
+            b"Content-Type: ", reply.content_type,
+            b"\r\nContent-Length: ", b"%d" % len(body), b"\r\n",
+            _SECURITY_HEADERS,
+            b"X-Request-Id: ", self.request_id.encode(),
+            b"\r\nX-Runtime: ", b"%.6f" % (time.perf_counter() - self.started), b"\r\n",
+        ]  # fmt: skip
+        if reply.headers:
+            for name, value in reply.headers:
+                parts += (name, b": ", value, b"\r\n")
+        if not any(name == b"Cache-Control" for name, _ in reply.headers):
+            parts.append(_CACHE_CONTROL)
+        if not channel.persistent or site.draining:
+            channel.persistent = False
+            parts.append(b"Connection: close\r\n")
+        parts.append(b"\r\n")
+        if self.method != b"HEAD" and reply.status not in (204, 304):
+            parts.append(body)
+        channel.transport.write(b"".join(parts))
+        self.code = reply.status
+        self.startedWriting = 1
+        self.sentLength = len(body)
+        self.finish()
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers are here: refuse at once a body that is declared too large."""
+        super().gotLength(length)
+        if length is not None and length > self.channel.site.max_body_size:
+            self.channel.refuse(replies.TOO_LARGE)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Part of the body; one without declared length is refused once it has grown too large."""
+        if self.channel.refused:
+            return
+        super().handleContentChunk(data)
+        if self.content.tell() > self.channel.site.max_body_size:
+            self.channel.refuse(replies.TOO_LARGE)
+
+
+def _error_reply(failure: Failure, request: Request) -> Reply:
+    error = failure.value
+    if isinstance(error, BBBError):
+        request.note = error.message_key
+        return replies.error_reply(error)
+    if isinstance(error, MalformedQuery):
+        return replies.MALFORMED
+    if isinstance(error, StoreError):
+        _log.error("the store failed a request: {error}", error=error)
+        return replies.STORE_FAILED
+    _log.failure("a request failed unexpectedly", failure=failure)
+    return replies.UNEXPECTED
+
+
+class Channel(http.HTTPChannel):
+    """One client's connection. The site's sweep ends it when its client is too slow."""
+
+    site: BalancerSite
+    transport: Any
+    MAX_LENGTH = MAX_LINE
+    totalHeadersSize = MAX_LINE
+    refused = False
+    #: When the first byte of a request came that is not complete yet.
+    begun: float | None = None
+    #: When the connection was last idle.
+    idle_since = 0.0
+
+    def connectionMade(self) -> None:
+        site: BalancerSite = self.site
+        super().connectionMade()
+        self.idle_since = site.now
+        if len(site.channels) >= site.max_connections or site.draining:
+            self.transport.abortConnection()
+            return
+        site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.refused:
+            return
+        if self.begun is None and not self._handlingRequest:
+            self.begun = self.site.now
+        super().dataReceived(data)
+
+    def requestDone(self, request: Request) -> None:
+        self.idle_since = self.site.now
+        super().requestDone(request)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.refuse(replies.URI_TOO_LONG)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # twisted.web's own answer is bare text; every answer of ours is BBB's XML.
+        self.refuse(replies.URI_TOO_LONG if self._receivedHeaderSize > self.totalHeadersSize else replies.MALFORMED)
+
+    def refuse(self, reply: Reply) -> None:
+        """Answer without a request, and take no more: what the client still sends is thrown away."""
+        if self.refused:
+            return
+        self.refused = True
+        self.persistent = False
+        self.begun = self.site.now
+        head = _STATUS_LINES[reply.status] + b"Content-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+        self.transport.write(head % (reply.content_type, len(reply.body)) + reply.body)
+        # Closing now would reset the connection while the client still sends, and lose our answer with it.
+        self.transport.loseWriteConnection()
+        self.clearLineBuffer()
+
+    def sweep(self, now: float, request_timeout: float, idle_timeout: float) -> None:
+        """Close the connection if its client has been too slow, in seconds, with a request or with the next one."""
+        if self._handlingRequest and not self.refused:
+            return
+        if self.begun is not None:
+            if now - self.begun > request_timeout:
+                self.transport.abortConnection()
+        elif now - self.idle_since > idle_timeout:
+            self.loseConnection()
+
+
+class BalancerSite(server.Site):
+    """Serves the table of hot routes and, for the rest, Klein's resource.
+
+    `admit` may refuse any request with a reply. `request_timeout` and `idle_timeout` in seconds: for a request to
+    arrive, and for a kept connection to be used again.
+    """
+
+    protocol = Channel  # type: ignore[assignment]  # no HTTP/2: BBB's clients don't speak it
+    requestFactory = Request
+
+    def __init__(
+        self,
+        klein_resource: resource.Resource,
+        table: Table,
+        access_log: AccessLog,
+        clock: IReactorTime,
+        *,
+        admit: Callable[[Request], Reply | None] = lambda request: None,
+        max_body_size: int,
+        max_connections: int,
+        request_timeout: float,
+        idle_timeout: float,
+    ) -> None:
+        # Our own sweep replaces twisted.web's timer on each connection: it costs nothing per request.
+        super().__init__(klein_resource, timeout=None, parsePOSTFormSubmission=False)
+        self.table = table
+        self.admit = admit
+        self.max_body_size = max_body_size
+        self.max_connections = max_connections
+        self.channels: set[Channel] = set()
+        self.active = 0
+        self.draining = False
+        self._access_log = access_log
+        self._clock = clock
+        self._request_timeout = request_timeout
+        self._idle_timeout = idle_timeout
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = clock
+        self._drained: defer.Deferred[None] | None = None
+        self._ids = count(1)
+        self._id_prefix = os.urandom(6).hex()
+        self.now = clock.seconds()
+        self._date = (0, b"")
+
+    def startFactory(self) -> None:
+        self._sweeper.start(1.0)
+
+    def stopFactory(self) -> None:
+        if self._sweeper.running:
+            self._sweeper.stop()
+
+    def log(self, request: http.Request) -> None:
+        """Write one line into the access log."""
+        if isinstance(request, Request):
+            self._access_log.write(request, time.perf_counter() - request.started)
+
+    def flush_log(self) -> None:
+        """Write the access log's buffered lines."""
+        self._access_log.flush()
+
+    def next_request_id(self) -> str:
+        """An id that no other request of this or another process has."""
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
+    def date_header(self) -> bytes:
+        """The Date header, made once a second."""
+        second = int(time.time())
+        if self._date[0] != second:
+            self._date = (second, b"Date: " + http.datetimeToString(second) + b"\r\n")
+        return self._date[1]
+
+    def request_done(self) -> None:
+        """A request has been answered."""
+        self.active -= 1
+        if self._drained is not None and not self.active:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more requests; wait up to `seconds` for those under way. Whether all of them got their answer."""
+        self.draining = True
+        for channel in list(self.channels):
+            if not channel._handlingRequest and channel.begun is None:
+                channel.loseConnection()
+        if self.active:
+            self._drained = defer.Deferred()
+            try:
+                await self._drained.addTimeout(seconds, self._clock)
+            except defer.TimeoutError:
+                self._drained = None
+        for channel in list(self.channels):
+            channel.loseConnection()
+        return not self.active
+
+    def _sweep(self) -> None:
+        self.now = self._clock.seconds()
+        for channel in list(self.channels):
+            channel.sweep(self.now, self._request_timeout, self._idle_timeout)

@@ -1,0 +1,1 @@
+"""What the balancer does with the store and the servers: create, list, end, cordon, panic. One module an operation."""

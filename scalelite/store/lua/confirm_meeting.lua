@@ -1,0 +1,23 @@
+-- Second half of create: the server says that the meeting lives.
+-- ARGV: meeting id, server id, moderator password, voice bridge, tenant id, TTL (s)
+-- Reply: "ok", or "moved" if another server holds the meeting by now; our copy is then remembered, to be ended.
+local id, server_id, password, bridge, tenant, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local holder = redis.call('HGET', meeting_key(id), 'server_id')
+if holder and holder ~= server_id then
+  remember_old_copy(server_id, id, password, seconds())
+  return 'moved'
+end
+if not holder then
+  -- Given back or ended meanwhile, and yet it lives: take it up again. If it does not, the poller will see.
+  redis.call('HSET', meeting_key(id), 'server_id', server_id, 'moderator_pw', password,
+    'voice_bridge', bridge, 'tenant_id', tenant)
+  redis.call('EXPIRE', meeting_key(id), ttl)
+  redis.call('SADD', ns .. 'meetings', id)
+  if bridge ~= '' then
+    redis.call('HSETNX', ns .. 'voice_bridges', bridge, id)
+  end
+end
+redis.call('DEL', pending_key(id))
+redis.call('ZADD', recent_key(server_id), decimal(seconds()), id)
+redis.call('EXPIRE', recent_key(server_id), 86400)
+return 'ok'
