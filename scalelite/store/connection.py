@@ -211,11 +211,11 @@ class Redis(Service):
                 deferred.errback(self._late())
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._keep()
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self.close())
 
     async def close(self) -> None:

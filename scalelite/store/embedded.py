@@ -14,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -98,6 +99,11 @@ class EmbeddedServer(Service):
         return self._owner is not None
 
     @property
+    def url(self) -> str:
+        """What `REDIS_URL` has to be for another process that is to use this server, and never to run one."""
+        return f"unix://{quote(self.unix_path)}"
+
+    @property
     def pid(self) -> int | None:
         """The server's process, where we run it."""
         return None if self._child is None else self._child.pid
@@ -113,22 +119,23 @@ class EmbeddedServer(Service):
 
     def startService(self) -> None:
         self._prepare()
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._take_over()
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
-        if self._child is not None:
+        child = self._child
+        if child is not None:
             ended: Deferred[None] = Deferred()
             self._ended.append(ended)
-            self._child.signal("TERM")
-            kill = self._reactor.callLater(GRACE, self._child.signal, "KILL")
+            kill = self._reactor.callLater(GRACE, child.signal, "KILL")
+            child.signal("TERM")
             await ended
             if kill.active():
                 kill.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scalelite.settings.redis import RedisSettings
 
 #: Seconds that one Sentinel has to answer, before the next one is asked.
-PATIENCE = 1.0
+PATIENCE: Final = 1.0
 
 
 class Asker(Protocol):
@@ -28,47 +28,68 @@ class Asker(Protocol):
         """Drop the connection."""
 
 
-def sentinel_locator(
-    reactor: Any,
-    settings: RedisSettings,
-    timeout: float,
-    dial: Callable[[IStreamClientEndpoint, Login], Awaitable[Asker]],
-) -> Callable[[], Awaitable[IStreamClientEndpoint]]:
-    """A locator that asks the Sentinels in turn, the last one that answered first.
+class Sentinels:
+    """Knows where the master is: asks the Sentinels in turn, the one that answered last first.
 
-    Raises StoreUnavailable when none of them knows the master.
+    `dial` opens a connection and logs in.
     """
-    sentinels = list(settings.sentinels)
-    login = Login(password=settings.sentinel_password)
-    name = settings.sentinel_name or ""
-    patience = min(PATIENCE, timeout)
 
-    async def ask(host: str, port: int) -> Any:
-        wire = await dial(host_endpoint(reactor, settings, host, port, patience), login)
+    def __init__(
+        self,
+        reactor: Any,
+        settings: RedisSettings,
+        timeout: float,
+        dial: Callable[[IStreamClientEndpoint, Login], Awaitable[Asker]],
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._timeout = timeout
+        self._patience = min(PATIENCE, timeout)
+        self._dial = dial
+        self._places = list(settings.sentinels)
+        self._login = Login(password=settings.sentinel_password)
+        self._name = settings.sentinel_name or ""
+        self._master: tuple[str, int] | None = None
+
+    async def locate(self) -> IStreamClientEndpoint:
+        """The master's endpoint. Raises StoreUnavailable when no Sentinel knows it."""
+        self._master = await self._ask()
+        return host_endpoint(self._reactor, self._settings, *self._master, self._timeout)
+
+    async def moved(self) -> bool:
+        """Whether the master is elsewhere than `locate` said; False where no Sentinel can be asked."""
         try:
-            return await wire.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
-        finally:
-            wire.fall(StoreUnavailable("asked and answered"))
+            return await self._ask() != self._master
+        except StoreUnavailable:
+            return False
 
-    def late(_result: object, seconds: float) -> None:
-        raise StoreUnavailable(f"no answer within {seconds:g} s")
-
-    async def locate() -> IStreamClientEndpoint:
+    async def _ask(self) -> tuple[str, int]:
         troubles = []
-        for place in list(sentinels):
+        for place in list(self._places):
+            asking = Deferred.fromCoroutine(self._ask_one(*place))
             try:
-                answer = await Deferred.fromCoroutine(ask(*place)).addTimeout(patience, reactor, late)
+                answer = await asking.addTimeout(self._patience, self._reactor, _late)
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever ails this one, another may know
                 troubles.append(f"{place[0]}:{place[1]}: {error}")
                 continue
             if answer is None:
-                troubles.append(f"{place[0]}:{place[1]} knows no master named {name}")
+                troubles.append(f"{place[0]}:{place[1]} knows no master named {self._name}")
                 continue
-            sentinels.remove(place)
-            sentinels.insert(0, place)
-            return host_endpoint(reactor, settings, answer[0], int(answer[1]), timeout)
+            self._places.remove(place)
+            self._places.insert(0, place)
+            return str(answer[0]), int(answer[1])
         raise StoreUnavailable("no Sentinel names a master: " + "; ".join(troubles))
 
-    return locate
+    async def _ask_one(self, host: str, port: int) -> Any:
+        endpoint = host_endpoint(self._reactor, self._settings, host, port, self._patience)
+        wire = await self._dial(endpoint, self._login)
+        try:
+            return await wire.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
+        finally:
+            wire.fall(StoreUnavailable("this Sentinel has been asked"))
+
+
+def _late(_result: object, seconds: float) -> None:
+    raise StoreUnavailable(f"no answer within {seconds:g} s")

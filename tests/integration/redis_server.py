@@ -12,15 +12,37 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from scalelite.settings.redis import RedisSettings, parse_redis_url
 
 #: Seconds that a server has to answer its first PING.
 STARTING = 10.0
+#: Seconds after which `eventually` no longer believes that it will happen.
+PATIENCE = 30.0
+
+
+async def eventually(attempt: Callable[[], Awaitable[Any]], *expected: type[Exception]) -> Any:
+    """The result of the first `attempt` that is neither None nor one of the `expected` errors."""
+    clock: Any = reactor
+    limit = clock.seconds() + PATIENCE
+    while True:
+        try:
+            result = await attempt()
+        except expected:
+            if clock.seconds() > limit:
+                raise
+        else:
+            if result is not None:
+                return result
+            assert clock.seconds() < limit, "it did not happen"
+        await deferLater(clock, 0.02)
 
 
 def free_port() -> int:
