@@ -176,9 +176,9 @@ class RedisSentinel(RedisServer):
 
     binary = "redis-sentinel"
 
-    def __init__(self, master: RedisServer, options: Sequence[str] = ()) -> None:
+    def __init__(self, master: RedisServer, options: Sequence[str] = (), *, tls: bool = False) -> None:
         self._master = master
-        super().__init__(options)
+        super().__init__(options, tls=tls)
 
     def _lines(self, lines: list[str]) -> list[str]:
         data = ("save", "appendonly", "repl-")

@@ -12,6 +12,7 @@ from twisted.internet import reactor
 
 from scalelite.settings.redis import parse_redis_url
 from scalelite.store.connection import Redis, Script, StoreError, StoreUnavailable, connect
+from tests.integration.redis_certificates import HERE, Authority, tls_options
 from tests.integration.redis_server import RedisSentinel, RedisServer, eventually, free_port
 
 pytestmark = pytest.mark.integration
@@ -112,3 +113,22 @@ async def test_hanging_sentinel_does_not_hide_the_others(house: House) -> None:
         assert await redis.call("PING") == "PONG"
         await redis.close()
         hanging.resume()
+
+
+@pytest_twisted.ensureDeferred
+async def test_sentinel_and_master_behind_tls_are_both_verified(tmp_path: Path) -> None:
+    ours, other = Authority.make(tmp_path, "ours"), Authority.make(tmp_path, "other")
+    tls = [*tls_options(ours, tmp_path, *HERE), "tls-replication yes"]
+    with RedisServer(tls, tls=True) as master, RedisSentinel(master, tls, tls=True) as sentinel:
+        settings = parse_redis_url(f"rediss+sentinel://localhost:{sentinel.port}/mymaster/0")
+        good = attrs.evolve(settings, ca_file=str(ours.file))
+        redis = connect(reactor, good, timeout=5.0, data_dir=tmp_path)
+        assert await redis.call("PING") == "PONG"
+        await redis.close()
+        bad = attrs.evolve(settings, ca_file=str(other.file))
+        redis = connect(reactor, bad, timeout=0.5, data_dir=tmp_path)
+        with pytest.raises(StoreUnavailable):
+            await redis.call("PING")
+        with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+            await redis.call("PING")
+        await redis.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,12 @@ import attrs
 import pytest
 import pytest_twisted
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
 from scalelite.settings.redis import RedisSettings, parse_redis_url
 from scalelite.store.connection import Redis, Script, StoreError, StoreReplyError, StoreUnavailable, connect
+from tests.integration.redis_certificates import HERE, Authority, tls_options
 from tests.integration.redis_server import RedisServer, eventually
 
 pytestmark = pytest.mark.integration
@@ -231,84 +227,13 @@ async def test_missing_folder_of_a_long_socket_path_is_an_error_within_the_deadl
     await redis.close()
 
 
-@attrs.frozen
-class Authority:
-    """A certificate authority made for one test."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-    file: Path
-
-    @classmethod
-    def make(cls, folder: Path, name: str) -> Authority:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = _certificate(subject, subject, key, key, x509.BasicConstraints(True, None))
-        file = folder / f"{name}.pem"
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return cls(key, certificate, file)
-
-    def sign(self, folder: Path, *names: x509.GeneralName) -> tuple[Path, Path]:
-        """The files of a certificate for these names, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
-        issuer = self.certificate.subject
-        certificate = _certificate(subject, issuer, key, self.key, x509.SubjectAlternativeName(names))
-        files = folder / "redis.crt", folder / "redis.key"
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return files
-
-
-def _certificate(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-    extension: x509.ExtensionType,
-) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(extension, critical=True)
-        .sign(signer, hashes.SHA256())
-    )
-
-
-def secure_server(authority: Authority, folder: Path, *names: x509.GeneralName) -> RedisServer:
-    certificate, key = authority.sign(folder, *names)
-    return RedisServer(
-        [
-            f"tls-cert-file {certificate}",
-            f"tls-key-file {key}",
-            f"tls-ca-cert-file {authority.file}",
-            "tls-auth-clients no",
-            "requirepass s3cret",
-        ],
-        tls=True,
-    )
-
-
-HERE = x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-
-
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest_twisted.ensureDeferred
 async def test_certificate_of_an_own_authority_is_accepted(tmp_path: Path, host: str) -> None:
     ours, other = Authority.make(tmp_path, "ours"), Authority.make(tmp_path, "other")
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(other.file.read_bytes() + ours.file.read_bytes())
-    with secure_server(ours, tmp_path, *HERE) as server:
+    with RedisServer([*tls_options(ours, tmp_path, *HERE), "requirepass s3cret"], tls=True) as server:
         settings = server.settings(f"rediss://:s3cret@{host}:{server.port}/2")
         redis = open_redis(attrs.evolve(settings, ca_file=str(bundle)))
         assert await redis.call("SET", "k", "v") == "OK"
@@ -323,7 +248,7 @@ async def test_certificate_that_does_not_verify_is_refused_before_the_password_i
     ours, other = Authority.make(tmp_path, "ours"), Authority.make(tmp_path, "other")
     names = [x509.DNSName("elsewhere.example.com")] if case == "other name" else HERE
     ca_file = {"unknown authority": str(other.file), "other name": str(ours.file)}.get(case)
-    with secure_server(ours, tmp_path, *names) as server:
+    with RedisServer([*tls_options(ours, tmp_path, *names), "requirepass s3cret"], tls=True) as server:
         settings = server.settings(f"rediss://:s3cret@localhost:{server.port}")
         redis = open_redis(attrs.evolve(settings, ca_file=ca_file), timeout=0.5)
         for _ in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
@@ -72,9 +74,16 @@ class Place:
         return self.peers[-1]
 
 
-def redis_at(clock: Clock, place: Place, *, timeout: float = 2.0, login: Login | None = None) -> Redis:
+def redis_at(
+    clock: Clock,
+    place: Place,
+    *,
+    timeout: float = 2.0,
+    login: Login | None = None,
+    moved: Callable[[], Awaitable[bool]] | None = None,
+) -> Redis:
     """A `Redis` that connects to this place."""
-    return Redis(clock, always(place), login or Login(), timeout=timeout)
+    return Redis(clock, always(place), login or Login(), timeout=timeout, moved=moved)
 
 
 def connected(clock: Clock, *, timeout: float = 2.0) -> tuple[Redis, Place]:

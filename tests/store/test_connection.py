@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scalelite.store import connection
 from scalelite.store.connection import (
+    LOOK,
     MAX_BACKOFF,
     Login,
+    Redis,
     Script,
     StoreError,
     StoreReplyError,
@@ -447,9 +449,7 @@ def test_deadlines_need_one_timer_for_all_calls(clock: Clock) -> None:
 def test_stopping_fails_what_is_under_way_and_closes_the_connection(clock: Clock) -> None:
     redis, place = connected(clock)
     call = redis.call("GET", "k")
-    stopped = redis.stopService()
-    clock.advance(0)
-    answer(stopped)
+    answer(stopped(redis, clock))
     assert place.peer.disconnected
     assert "closed" in str(refusal(call))
     assert "closed" in str(refusal(redis.call("GET", "k")))
@@ -531,3 +531,57 @@ def test_replica_in_place_of_the_master_is_refused(clock: Clock) -> None:
     place.peer.say(b"*5\r\n$5\r\nslave\r\n$4\r\nhost\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n")
     assert place.peer.disconnected
     assert not redis.connected
+
+
+def test_master_that_has_been_replaced_is_left_as_soon_as_that_is_known(clock: Clock) -> None:
+    place, answers = Place(clock), [False, True, False]
+
+    async def moved() -> bool:
+        return answers.pop(0)
+
+    redis = redis_at(clock, place, moved=moved)
+    redis.startService()
+    place.peer.say(PONG)
+    clock.advance(LOOK)
+    under_way = redis.call("GET", "a")
+    clock.advance(LOOK / 2)
+    place.peer.say(b"+a\r\n")
+    assert answer(under_way) == "a"
+    assert redis.connected
+    clock.advance(LOOK / 2)
+    assert not redis.connected
+    assert place.peers[0].disconnected
+    later = redis.call("GET", "b")
+    clock.pump([0.1] * 2)
+    place.peer.say(PONG + b"+b\r\n")
+    assert answer(later) == "b"
+    clock.advance(LOOK)
+    assert redis.connected
+    answer(stopped(redis, clock))
+    assert clock.getDelayedCalls() == []
+
+
+def test_question_after_the_master_under_way_is_given_up_when_the_connection_is_lost(clock: Clock) -> None:
+    place, given_up = Place(clock), []
+
+    async def moved() -> bool:
+        question: Deferred[bool] = Deferred(given_up.append)
+        return await question
+
+    redis = redis_at(clock, place, moved=moved)
+    redis.startService()
+    place.peer.say(PONG)
+    clock.advance(LOOK)
+    assert given_up == []
+    place.peer.hang_up()
+    assert len(given_up) == 1
+    clock.pump([0.1] * 2)
+    place.peer.say(PONG)
+    assert redis.connected
+
+
+def stopped(redis: Redis, clock: Clock) -> Deferred[None]:
+    """The service's end, after a turn of the reactor."""
+    stopping = redis.stopService()
+    clock.advance(0)
+    return stopping
