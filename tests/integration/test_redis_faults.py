@@ -12,14 +12,16 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+from scalelite.settings.redis import parse_redis_url
 from scalelite.store.connection import Redis, Script, StoreError, StoreUnavailable, connect
 from tests.integration.redis_server import RedisServer, eventually, free_port
 
 pytestmark = pytest.mark.integration
 
 
-def open_redis(server: RedisServer, url: str | None = None, timeout: float = 5.0) -> Redis:
-    return connect(reactor, server.settings(url), timeout=timeout, data_dir=Path("/nonexistent"))
+def open_redis(server: RedisServer | None, url: str | None = None, timeout: float = 5.0) -> Redis:
+    settings = parse_redis_url(url) if url else server.settings()
+    return connect(reactor, settings, timeout=timeout, data_dir=Path("/nonexistent"))
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -106,8 +108,7 @@ async def test_server_that_accepts_and_never_answers_is_given_up_again_and_again
     factory: Any = Factory.forProtocol(Blackhole)
     factory.held = []
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
-    server = RedisServer()
-    redis = open_redis(server, f"{scheme}://127.0.0.1:{port.getHost().port}", timeout=0.2)
+    redis = open_redis(None, f"{scheme}://127.0.0.1:{port.getHost().port}", timeout=0.2)
     for _ in range(4):
         with pytest.raises(StoreUnavailable):
             await redis.call("GET", "k")
@@ -211,8 +212,7 @@ async def test_redis_that_was_never_there_is_used_once_it_comes() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_host_name_that_does_not_resolve_is_an_error_within_the_deadline() -> None:
-    server = RedisServer()
-    redis = open_redis(server, f"redis://no-such-host.invalid:{free_port()}", timeout=0.5)
+    redis = open_redis(None, f"redis://no-such-host.invalid:{free_port()}", timeout=0.5)
     with pytest.raises(StoreUnavailable):
         await redis.call("PING")
     await redis.close()
