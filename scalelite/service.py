@@ -153,8 +153,10 @@ def web_site(parts: Parts) -> BalancerSite:
             settings.max_meeting_duration,
             settings.voice_bridge_len,
             settings.use_external_voice_bridge,
+            patience=settings.response_timeout / 2,
         ),
         random.SystemRandom(),
+        reactor.seconds,
     )
     api = BigBlueButtonAPI(
         Admission(

@@ -176,7 +176,9 @@ class BigBlueButtonAPI:
         _, host = await self._known(call)
         request.note = host.id
         params = {name: value for name, value in call.params.items() if name not in NEVER_FORWARDED}
-        answer = await ask(self._client, host, "sendChatMessage", params, failure=errors.SEND_CHAT_FAILED)
+        answer = await ask(
+            self._client, host, "sendChatMessage", params, failure=errors.SEND_CHAT_FAILED, repeatable=False
+        )
         return Reply(answer.document())
 
     async def get_meetings(self, request: Request, call: Call) -> Reply:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet import defer, error, protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -103,22 +104,28 @@ class BBBClient:
         *,
         body: bytes = b"",
         hurried: bool = False,
+        repeatable: bool = True,
     ) -> xml.Answer:
-        """Ask `server` for `action`: GET, or POST of `body` (XML) if there is one; nothing is ever repeated by us.
+        """Ask `server` for `action`: GET, or POST of `body` (XML) if there is one.
+
+        A GET is repeated once if its connection ends before any answer, unless it is not `repeatable`: one that
+        must not be carried out twice.
 
         Returns the parsed answer, SUCCESS or not; the HTTP status does not matter (BBB's own rule).
         Raises NeverSent, NoAnswer or BadAnswer.
         """
         url = query.signed_url(server.url, server.secret, action, params, self._algorithm)
-        return await self._parsed(server.url, action, url, body, hurried)
+        return await self._parsed(server.url, action, url, body, hurried=hurried, repeatable=repeatable)
 
     async def index(self, server: Backend) -> xml.Answer:
         """Ask for the server's API root, which tells its version. Raises as `call` does."""
         url = query.root_url(server.url, server.secret, self._algorithm)
-        return await self._parsed(server.url, "index", url, b"", False)
+        return await self._parsed(server.url, "index", url)
 
-    async def _parsed(self, host: str, action: str, url: str, body: bytes, hurried: bool) -> xml.Answer:
-        status, content = await self._exchange(host, url.encode(), body, hurried)
+    async def _parsed(
+        self, host: str, action: str, url: str, body: bytes = b"", *, hurried: bool = False, repeatable: bool = True
+    ) -> xml.Answer:
+        status, content = await self._exchange(host, url.encode(), body, hurried=hurried, repeatable=repeatable)
         try:
             return xml.parse(content)
         except xml.NotBBB as fault:
@@ -128,25 +135,31 @@ class BBBClient:
             )  # fmt: skip
             raise BadAnswer(str(fault)) from None
 
-    async def _exchange(self, host: str, url: bytes, body: bytes, hurried: bool) -> tuple[int, bytes]:
+    async def _exchange(
+        self, host: str, url: bytes, body: bytes, *, hurried: bool, repeatable: bool
+    ) -> tuple[int, bytes]:
         transport, timeouts = self._hurried if hurried else self._normal
         gate = self._gates.get(host)
         if gate is None:
             gate = self._gates[host] = _Gate(self._per_server)
         deadline = _Deadline(self._reactor, timeouts.exchange)
         self.in_flight += 1
+        repeated = False
         try:
             if gate.full:
                 await deadline.over(gate.wait())
             else:
                 gate.active += 1
             try:
-                response = await deadline.over(
-                    transport(b"POST", url, _XML_HEADERS, FileBodyProducer(BytesIO(body)))
-                    if body
-                    else transport(b"GET", url, _GET_HEADERS, None)
-                )
-                deadline.sent = True
+                try:
+                    response = await deadline.over(_send(transport, url, body))
+                except ResponseNeverReceived as fault:
+                    # Most often a kept connection that the server had just closed.
+                    if body or not repeatable or deadline.expired or _certificate_refused(fault):
+                        raise
+                    repeated = True
+                    response = await deadline.over(_send(transport, url, body))
+                deadline.answering = True
                 return response.code, await deadline.over(collect(response, self._max_answer_size))
             finally:
                 gate.leave()
@@ -155,31 +168,53 @@ class BBBClient:
         except BackendError:
             raise
         except Exception as fault:
-            raise _named(fault, deadline) from fault
+            raise _named(fault, deadline, repeated=repeated) from fault
         finally:
             self.in_flight -= 1
             deadline.stop()
 
 
-def _named(fault: Exception, deadline: _Deadline) -> BackendError:
+def _named(fault: Exception, deadline: _Deadline, *, repeated: bool) -> BackendError:
     """The BackendError that tells what `fault` means for whether the server did what it was asked."""
+    if isinstance(fault, ValueError):
+        # Its text would quote the whole URL, checksum included.
+        return NeverSent("the server's URL can't be used")
     if deadline.expired:
         reason = f"no whole answer within {deadline.seconds:g} s"
     else:
         reason = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
-    if not deadline.sent and isinstance(fault, (error.ConnectError, defer.CancelledError, _NotAURL)):
-        return NeverSent(reason)
-    if isinstance(fault, ResponseNeverReceived | ResponseFailed) and any(
-        r.check(SSL.Error, error.ConnectError) for r in fault.reasons
-    ):
-        # TLS was refused: the request sat in our own buffer and never left.
-        return NeverSent(f"TLS: {fault.reasons[0].value!r}")
-    if isinstance(fault, (error.DNSLookupError, error.UnsupportedAddressFamily, ValueError)):
+    if _certificate_refused(fault):
+        return NeverSent(f"its certificate was refused: {reason}")
+    if isinstance(fault, _NOT_CONNECTED) and not deadline.answering and not repeated:
         return NeverSent(reason)
     return NoAnswer(reason)
 
 
-_NotAURL = ValueError
+_NOT_CONNECTED = (
+    error.ConnectError,
+    error.ConnectingCancelledError,
+    error.DNSLookupError,
+    error.UnsupportedAddressFamily,
+    # Waiting for a turn or for a connection; a wait for an answer ends as ResponseNeverReceived.
+    defer.CancelledError,
+)
+
+
+def _certificate_refused(fault: Exception) -> bool:
+    """Whether TLS ended by our own refusal, with the request still in our buffer; not merely cut off."""
+    if not isinstance(fault, ResponseNeverReceived | ResponseFailed):
+        return False
+    return any(
+        isinstance(reason.value, VerificationError)
+        or (isinstance(reason.value, SSL.Error) and "certificate" in str(reason.value))
+        for reason in fault.reasons
+    )
+
+
+def _send(transport: Transport, url: bytes, body: bytes) -> defer.Deferred[IResponse]:
+    if body:
+        return transport(b"POST", url, _XML_HEADERS, FileBodyProducer(BytesIO(body)))
+    return transport(b"GET", url, _GET_HEADERS, None)
 
 
 class _Deadline:
@@ -188,7 +223,8 @@ class _Deadline:
     def __init__(self, reactor: IReactorTime, seconds: float) -> None:
         self.seconds = seconds
         self.expired = False
-        self.sent = False
+        #: Whether the head of an answer has come.
+        self.answering = False
         self._current: defer.Deferred[Any] | None = None
         self._call = reactor.callLater(seconds, self._expire)
 

@@ -86,6 +86,8 @@ class _QuietFactory(_HTTP11ClientFactory):
 def connection_pool(reactor: Any, *, per_server: int) -> HTTPConnectionPool:
     """Keeps up to `per_server` idle connections to each server, each for half a minute."""
     pool = HTTPConnectionPool(reactor, persistent=True)
+    # The client repeats what may be repeated: it must know whether anything was sent before.
+    pool.retryAutomatically = False
     pool._factory = _QuietFactory
     pool.maxPersistentPerHost = per_server
     pool.cachedConnectionTimeout = 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -41,12 +42,17 @@ class Callbacks(Protocol):
 
 @attrs.frozen
 class CreateRules:
-    """The installation's rules for new meetings. `max_duration` in minutes, 0 is none; `bridge_length` in digits."""
+    """The installation's rules for new meetings.
+
+    `max_duration` in minutes, 0 is none; `bridge_length` in digits. `patience`: seconds after which no further
+    server is tried when no connection could be made to one.
+    """
 
     policy: ParamPolicy
     max_duration: int = 0
     bridge_length: int = 9
     external_bridges: bool = False
+    patience: float = 5
 
 
 class MeetingCreator:
@@ -63,6 +69,7 @@ class MeetingCreator:
         lrs: LRSPayloads,
         rules: CreateRules,
         random: Chooser,
+        seconds: Callable[[], float],
     ) -> None:
         self._meetings = meetings
         self._client = client
@@ -71,6 +78,7 @@ class MeetingCreator:
         self._lrs = lrs
         self._rules = rules
         self._random = random
+        self._seconds = seconds
 
     async def create(self, params: Params, tenant: Tenant | None, body: bytes = b"") -> tuple[Answer, Host]:
         """Create the meeting `params["meetingID"]`, or meet the one that exists; the answer and who gave it.
@@ -80,6 +88,7 @@ class MeetingCreator:
         """
         new = self._new_meeting(params, tenant)
         excluded: set[str] = set()
+        last_try = self._seconds() + self._rules.patience
         while True:
             reservation = await self._reserve(new, tenant, excluded)
             meeting, host = reservation.meeting, reservation.host
@@ -94,7 +103,8 @@ class MeetingCreator:
                 if not isinstance(error, BackendError):
                     raise
                 excluded.add(host.id)
-                if never_sent and reservation.placement is Placement.NEW and len(excluded) < ATTEMPTS:
+                may_move = reservation.placement is Placement.NEW and len(excluded) < ATTEMPTS
+                if never_sent and may_move and self._seconds() < last_try:
                     self._log.warn(
                         "no connection to server {server} to create a meeting: {error}", server=host.id, error=error
                     )

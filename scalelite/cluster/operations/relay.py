@@ -18,13 +18,14 @@ async def ask(
     *,
     failure: str,
     body: bytes = b"",
+    repeatable: bool = True,
 ) -> Answer:
     """A meeting's server's answer to `action`, fit to be relayed; briefly only if the server is known to be offline.
 
     Raises InternalError with the text `failure` if there is none.
     """
     try:
-        answer = await client.call(host, action, params, body=body, hurried=not host.online)
+        answer = await client.call(host, action, params, body=body, hurried=not host.online, repeatable=repeatable)
     except BackendError as error:
         raise InternalError(failure) from error
     return relayable(answer, failure)
