@@ -1,0 +1,32 @@
+-- wrk: asks for the paths in a file, a path a line, one after another and round and round.
+local requests = {}
+count, sent = 0, 0
+
+local threads = {}
+function setup(thread)
+  table.insert(threads, thread)
+end
+
+function init(args)
+  for path in io.lines(args[1]) do
+    count = count + 1
+    requests[count] = wrk.format('GET', path)
+  end
+end
+
+function request()
+  sent = sent + 1
+  return requests[(sent - 1) % count + 1]
+end
+
+function done(summary, latency)
+  local left = 0
+  for _, thread in ipairs(threads) do
+    left = left + thread:get('count') - thread:get('sent')
+  end
+  local errors = summary.errors
+  -- Requests, microseconds, p50 and p99 in microseconds, error answers, missing answers, paths not asked for.
+  print(string.format('BENCH %d %d %d %d %d %d %d',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout, left))
+end
