@@ -71,8 +71,6 @@ def wrk(
         used = [process.cpu() - spent for process, spent in zip(watched, before, strict=True)]
     text = done.stdout
     found = re.search(r"^BENCH((?: -?\d+){7})$", text, re.MULTILINE)
-        r"BENCH requests=(\d+) micros=(\d+) p50=(\d+) p99=(\d+) bad=(\d+) broken=(\d+) left=(-?\d+)", text
-    )
     if done.returncode or found is None:
         raise BenchError(f"wrk failed: {text} {done.stderr}")
     requests, micros, p50, p99, bad, broken, left = map(int, found[1].split())
