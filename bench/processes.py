@@ -268,9 +268,10 @@ class Balancer(Process):
         return [line for line in lines if _failed(json.loads(line))]
 
     @property
-    def events(self) -> str:
-        """The end of the log of events."""
-        return (self._logs / "events.log").read_text()[-3000:]
+    def output(self) -> str:
+        """What it printed and the end of its log of events."""
+        events = self._logs / "events.log"
+        return super().output + (events.read_text(errors="replace")[-3000:] if events.exists() else "")
 
     def stop(self) -> None:
         super().stop()
