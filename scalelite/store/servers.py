@@ -81,7 +81,10 @@ class ServerStore:
         return bool(added)
 
     async def remove(self, server_id: str, *, force: bool = False) -> int | None:
-        """Remove a server; unless forced, not while meetings are recorded there. Their number; None: no such server."""
+        """Remove a server; unless forced, not while meetings are recorded there. Their number; None: no such server.
+
+        Forced, it takes the records of its meetings with it.
+        """
         count: int = await self._redis.run(_REMOVE, self._keys, (server_id, "1" if force else "0"))
         return None if count < 0 else count
 

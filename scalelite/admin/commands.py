@@ -1,0 +1,14 @@
+"""The one table of commands, behind every front-end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from scalelite.admin import config, servers, status
+from scalelite.admin.table import Command
+
+TABLE: Final[Mapping[str, Command]] = MappingProxyType(
+    {command.name: command for module in (servers, status, config) for command in module.COMMANDS}
+)

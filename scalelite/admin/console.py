@@ -1,0 +1,103 @@
+"""Where a command's words go and its questions are answered: this process's terminal, later an SSH channel."""
+
+from __future__ import annotations
+
+import getpass
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol, TextIO
+
+#: Characters of one line of input, at most.
+LONGEST_LINE: Final = 65_536
+
+
+class Console(Protocol):
+    """What a command may print to and ask. Lines come and go without their line end."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody sits there who can be asked."""
+
+    def out(self, line: str = "") -> None:
+        """Print a result; may hold several lines."""
+
+    def err(self, line: str) -> None:
+        """Print an error or a warning."""
+
+    async def read_line(self) -> str | None:
+        """The next line of input; None at its end."""
+
+    async def read_secret(self, prompt: str) -> str | None:
+        """As `read_line`, but on a terminal the prompt is shown and what is typed is not."""
+
+
+class LocalConsole:
+    """The standard streams. Reading blocks the whole process: while somebody thinks, nothing else is to be done."""
+
+    def __init__(self, stdin: TextIO, stdout: TextIO, stderr: TextIO) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stderr = stderr
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._stdin.isatty()
+
+    def out(self, line: str = "") -> None:
+        self._stdout.write(line + "\n")
+        self._stdout.flush()
+
+    def err(self, line: str) -> None:
+        self._stderr.write(line + "\n")
+        self._stderr.flush()
+
+    async def read_line(self) -> str | None:
+        try:
+            with _default_signals():
+                line = self._stdin.readline(LONGEST_LINE)
+        except (KeyboardInterrupt, UnicodeDecodeError):
+            return None
+        return line.rstrip("\r\n") if line else None
+
+    async def read_secret(self, prompt: str) -> str | None:
+        if not self.is_terminal:
+            return await self.read_line()
+        try:
+            with _default_signals():
+                return getpass.getpass(prompt, self._stderr)
+        except (EOFError, KeyboardInterrupt):
+            return None
+
+
+@contextmanager
+def _default_signals() -> Iterator[None]:
+    """While a read blocks the reactor, its own handlers could do nothing: Ctrl-C and SIGTERM must work all the same."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def confirm(console: Console, question: str, *, agreed: bool, piped: bool) -> int:
+    """Whether to go on: 0, or the exit status to end with. `agreed`: it was said on the command line already.
+
+    `piped`: an answer on a standard input that is no terminal counts, as it does for rake; none does not.
+    """
+    if agreed:
+        return 0
+    if console.is_terminal or piped:
+        console.out(f"{question}\nIf you still wish to continue please enter `yes`")
+        answer = await console.read_line()
+        if answer is not None or console.is_terminal:
+            if answer is not None and answer.strip().lower() == "yes":
+                return 0
+            console.out("Aborted")
+            return 1
+    console.err("ERROR: Nothing was changed: there is no terminal to ask on, so add --yes if you are sure")
+    return 2

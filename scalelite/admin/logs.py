@@ -1,0 +1,23 @@
+"""The log of a command line: warnings and worse, a line each, on standard error; standard output is for results."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from twisted.logger import FilteringLogObserver, LogEvent, LogLevel, LogLevelFilterPredicate, formatEvent
+from twisted.logger import globalLogBeginner as beginner
+
+
+def log_to(stream: TextIO) -> None:
+    """Send the process's log there, for good."""
+
+    def write(event: LogEvent) -> None:
+        word = "WARNING" if event["log_level"] is LogLevel.warn else "ERROR"
+        text = " ".join(formatEvent(event).split())
+        failure = event.get("log_failure")
+        trace = "" if failure is None else "\n" + failure.getTraceback()
+        stream.write(f"{word}: {text}{trace}\n")
+        stream.flush()
+
+    worse = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
+    beginner.beginLoggingTo([FilteringLogObserver(write, [worse])], discardBuffer=True, redirectStandardIO=False)

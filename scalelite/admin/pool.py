@@ -1,0 +1,68 @@
+"""The pool as a process of its own reaches it: over the service's Redis, with connections of its own."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from scalelite.admin.table import Failed
+from scalelite.bbb.client import BBBClient, Timeouts
+from scalelite.settings import Settings
+from scalelite.store.connection import connect
+from scalelite.store.embedded import EmbeddedServer
+from scalelite.store.meetings import MeetingStore
+from scalelite.store.servers import ServerStore
+
+
+class OwnPool:
+    """Stores and BBB client made from the settings. Raises Failed where the service's store can't be reached so."""
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        self.clock = reactor
+        self._settings = settings
+        self._http_pools: list[Any] = []
+        self._redis = connect(reactor, settings.redis, timeout=settings.redis_timeout, data_dir=settings.data_dir)
+        if self._redis.embedded == "memory":
+            raise Failed(
+                "The service keeps everything in its own memory, where no other program can reach it: "
+                "install redis-server, or set REDIS_URL"
+            )
+
+    @property
+    def started_store(self) -> bool:
+        """Whether this process runs the store itself, as no service is there that does."""
+        companion = self._redis.companion
+        return isinstance(companion, EmbeddedServer) and companion.owner
+
+    @cached_property
+    def servers(self) -> ServerStore:
+        return ServerStore(self._redis, self._settings.redis.prefix)
+
+    @cached_property
+    def meetings(self) -> MeetingStore:
+        settings = self._settings
+        load = settings.load_min_user_count if settings.create_load is None else settings.create_load
+        return MeetingStore(self._redis, settings.redis.prefix, ttl=settings.default_meeting_ttl, new_meeting_load=load)
+
+    @cached_property
+    def client(self) -> BBBClient:
+        from scalelite.bbb.transports import agent_transports, connection_pool, https_policy
+
+        settings = self._settings
+        pool = connection_pool(self.clock, per_server=settings.host_concurrency)
+        self._http_pools.append(pool)
+        policy = https_policy(verify=settings.bbb_verify_tls, ca_file=settings.bbb_ca_file)
+        return BBBClient(
+            self.clock,
+            agent_transports(self.clock, pool, policy),
+            timeouts=Timeouts(settings.connect_timeout, settings.response_timeout),
+            algorithm=settings.outgoing_algorithm,
+            max_answer_size=settings.max_answer_size,
+            per_server=settings.host_concurrency,
+        )
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        for pool in self._http_pools:
+            await pool.closeCachedConnections()
+        await self._redis.close()

@@ -1,0 +1,35 @@
+"""Running calls: one after another, every failure one line and an exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scalelite.admin.table import OK, Call, Context, Failed
+from scalelite.store.errors import StoreError
+
+
+async def run(context: Context, calls: Sequence[Call]) -> int:
+    """Run calls until one fails; the exit status of the last one."""
+    for call in calls:
+        status = await run_one(context, call)
+        if status != OK:
+            return status
+    return OK
+
+
+async def run_one(context: Context, call: Call) -> int:
+    """Run a call; its exit status."""
+    try:
+        return await call.command.run(context, call)
+    except Failed as failure:
+        context.console.err(error_line(failure))
+        return failure.status
+    except StoreError as error:
+        context.console.err(f"ERROR: {error}")
+        return 1
+
+
+def error_line(failure: Failed) -> str:
+    """What to print of a failure: on one line, with `ERROR: ` in front unless it begins like that already."""
+    text = " ".join(str(failure).splitlines())
+    return text if text.startswith("Error: ") else f"ERROR: {text}"

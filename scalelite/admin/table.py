@@ -1,0 +1,130 @@
+"""What a command is: its name, arguments, flags, help, and the coroutine that does it. The one table is `commands`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+
+from scalelite.admin.console import Console
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from scalelite.bbb.client import BBBClient
+    from scalelite.settings import Settings
+    from scalelite.store.meetings import MeetingStore
+    from scalelite.store.servers import ServerStore
+
+OK: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+
+
+class Failed(Exception):
+    """A command can't do what it was asked; the message is for the operator, `status` the exit status."""
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@attrs.frozen
+class Argument:
+    """A positional argument. `read` makes its value of the text, and raises ValueError with the right form in words.
+
+    `keeps_empty`: an empty text is a value, not the same as none. `skippable`: `-` stands for none.
+    """
+
+    name: str
+    help: str
+    required: bool = True
+    read: Callable[[str], Any] = str
+    keeps_empty: bool = False
+    skippable: bool = False
+
+
+@attrs.frozen
+class Flag:
+    """An option without a value; `aliases` are further names of it. Names are without the dashes."""
+
+    name: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+
+SHOW_SECRETS: Final = Flag("show-secrets", "Show secrets in clear.")
+JSON: Final = Flag("json", "Print JSON.")
+YES: Final = Flag("yes", "Do it without asking.", aliases=("force",))
+
+
+@attrs.frozen
+class Command:
+    """A row of the table.
+
+    `missing` is what to say, with status 1, where a required argument is absent; without it, that is a misuse.
+    `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers.
+    """
+
+    name: str
+    run: Callable[[Context, Call], Coroutine[Any, Any, int]]
+    help: str
+    example: str
+    arguments: tuple[Argument, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    missing: str | None = None
+    destructive: bool = False
+    needs_pool: bool = True
+
+
+@attrs.frozen
+class Call:
+    """One command with what it was given. `rake`: in rake's spelling, so its output is parsed by old scripts."""
+
+    command: Command
+    arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    flags: frozenset[str] = frozenset()
+    rake: bool = False
+
+    def get(self, name: str) -> Any:
+        """An argument's value; None if it was not given."""
+        return self.arguments.get(name)
+
+    def has(self, flag: Flag) -> bool:
+        """Whether a flag was given."""
+        return flag.name in self.flags
+
+
+class Pool(Protocol):
+    """The stores and the servers, each made when it is first asked for."""
+
+    @property
+    def clock(self) -> IReactorTime: ...
+    @property
+    def servers(self) -> ServerStore: ...
+    @property
+    def meetings(self) -> MeetingStore: ...
+    @property
+    def client(self) -> BBBClient: ...
+
+
+@attrs.frozen
+class Actor:
+    """Who gives a command, and from where."""
+
+    name: str
+    origin: str
+
+
+@attrs.frozen
+class Context:
+    """What a command works with. `new_id` makes an id for a new record; `deadline` is the seconds a command may wait
+    for BBB servers in all."""
+
+    settings: Settings
+    pool: Pool
+    console: Console
+    actor: Actor
+    new_id: Callable[[], str]
+    deadline: float = 15.0

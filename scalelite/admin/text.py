@@ -1,0 +1,77 @@
+"""Reading what an operator types, and showing what is stored."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import urlsplit
+
+#: What stands for a secret that is not to be shown.
+MASK: Final = "*****"
+
+_LEADING_NUMBER: Final = re.compile(r"\s*([+-]?(?:[0-9][0-9_]*)?(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9]+)?)")
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+}
+
+
+def shown(text: str) -> str:
+    """Stored text on one line of a terminal: whatever could move its cursor or forge a line is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def width(text: str) -> int:
+    """Columns that a terminal needs for `text`."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def read_boolean(text: str) -> bool:
+    """A yes or no of the command line. Raises ValueError for anything else."""
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        raise ValueError("true or false")
+    return value
+
+
+def read_multiplier(text: str | None) -> float:
+    """A load multiplier as Scalelite reads it: the number that the text begins with, 0.0 if there is none."""
+    if text is None:
+        return 1.0
+    found = _LEADING_NUMBER.match(text)
+    try:
+        number = float(found[1].replace("_", "")) if found else 0.0
+    except ValueError:
+        return 0.0
+    return number if abs(number) < 1e15 else 0.0
+
+
+def url_fault(url: str) -> str | None:
+    """Why `url` can't be the API root of a BBB server; None if it can."""
+    if not url.startswith(("http://", "https://")):
+        return "Server URL must start with http:// or https://"
+    try:
+        parts = urlsplit(url)
+        usable = _HOST.fullmatch(parts.netloc) is not None and parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        return "Server URL must have a host name or an address, and no user, after http:// or https://"
+    if parts.query or parts.fragment or not (url.isascii() and url.isprintable()) or " " in url:
+        return "Server URL must end with its path: no ?, no #, no blanks or letters beyond ASCII"
+    return None
+
+
+def host_of(url: str) -> str:
+    """The host that a stored URL names, in its own letters; an IPv6 address keeps its brackets. "" if there is none."""
+    _, _, rest = url.partition("://")
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    if place.startswith("["):
+        return place.partition("]")[0] + "]"
+    return place.partition(":")[0]

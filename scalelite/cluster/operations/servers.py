@@ -1,0 +1,139 @@
+"""What operators do with servers: cordon, enable, disable, panic. Tells what happens; prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+
+from scalelite.bbb.client import BackendError, BBBClient, NoAnswer
+from scalelite.cluster.records import Meeting, Server, ServerState
+from scalelite.store.meetings import MeetingStore
+from scalelite.store.servers import ServerStore
+
+T = TypeVar("T")
+
+
+class ServerGone(Exception):
+    """The server was removed meanwhile."""
+
+    def __init__(self, server_id: str) -> None:
+        super().__init__(f"Server with id '{server_id}' is deleted")
+
+
+@attrs.frozen
+class Clearing:
+    """A meeting is about to be ended and its record dropped."""
+
+    meeting_id: str
+
+
+@attrs.frozen
+class NotEnded:
+    """The server did not say that a meeting is over. Its record is dropped, and the copy remembered, all the same."""
+
+    meeting_id: str
+    reason: str
+
+
+Progress = Callable[[Clearing | NotEnded], None]
+
+
+@attrs.frozen
+class Cleared:
+    """What clearing a server came to.
+
+    `meetings` had a record there; `may_live` of them may still run, and the poller ends them once the server answers;
+    `remaining` records point to the server now.
+    """
+
+    meetings: int
+    may_live: int
+    remaining: int
+
+
+async def change_state(servers: ServerStore, server_id: str, state: ServerState) -> None:
+    """Enable, cordon or disable a server. Raises ServerGone, StoreError."""
+    if await servers.set_state(server_id, state) is None:
+        raise ServerGone(server_id)
+
+
+class ServerClearance:
+    """Empties servers. `deadline`: seconds for all `end` calls together; they are made in parallel."""
+
+    def __init__(
+        self,
+        servers: ServerStore,
+        meetings: MeetingStore,
+        client: Callable[[], BBBClient],
+        clock: IReactorTime,
+        deadline: float,
+    ) -> None:
+        self._servers = servers
+        self._meetings = meetings
+        self._client = client
+        self._clock = clock
+        self._deadline = deadline
+
+    async def panic(
+        self, server: Server, tell: Progress, *, keep_state: bool = False, skip_end_calls: bool = False
+    ) -> Cleared:
+        """Disable a server unless its state is to be kept, end its meetings unless skipped, and drop their records.
+
+        The state goes first, so that no meeting is placed there meanwhile. A meeting that was not seen to end is
+        remembered as an old copy, which the poller ends later: a room never lives twice. Raises ServerGone, and
+        StoreError after having tried all meetings.
+        """
+        limit = self._clock.seconds() + self._deadline
+        if not keep_state:
+            await change_state(self._servers, server.id, ServerState.DISABLED)
+        recorded = await self._meetings.on_server(server.id)
+        ended = await _all(
+            [
+                Deferred.fromCoroutine(self._clear(server, meeting, tell, limit, skip=skip_end_calls))
+                for meeting in recorded
+            ]
+        )
+        remaining = await self._meetings.on_server(server.id)
+        return Cleared(len(recorded), ended.count(False), len(remaining))
+
+    async def _clear(self, server: Server, meeting: Meeting, tell: Progress, limit: float, *, skip: bool) -> bool:
+        """End one meeting and drop its record; whether it is surely over."""
+        tell(Clearing(meeting.id))
+        reason = None if skip else await self._end(server, meeting, limit)
+        over = not skip and reason is None
+        await self._meetings.clear(meeting.id, server.id, may_live=not over)
+        if reason is not None:
+            tell(NotEnded(meeting.id, reason))
+        return over
+
+    async def _end(self, server: Server, meeting: Meeting, limit: float) -> str | None:
+        """Why the meeting may still run; None if the server says that it is over."""
+        params = {"meetingID": meeting.id, "password": meeting.moderator_pw or ""}
+        left = max(0.0, limit - self._clock.seconds())
+        call = Deferred.fromCoroutine(self._client().call(server, "end", params, hurried=not server.online))
+        try:
+            answer = await call.addTimeout(left, self._clock, _out_of_time)
+        except BackendError as error:
+            return str(error)
+        if answer.success or answer.text("messageKey") == "notFound":
+            return None
+        return f"{answer.text('messageKey')}: {answer.text('message')}"
+
+
+def _out_of_time(_result: object, _seconds: float) -> NoReturn:
+    raise NoAnswer("no answer before the command's time was up")
+
+
+async def _all(tasks: list[Deferred[T]]) -> list[T]:
+    """The results of all tasks, once all have come to an end; raises what the first of the failed ones raised."""
+    outcomes: Any = await DeferredList(tasks, consumeErrors=True)
+    results: list[T] = []
+    for succeeded, result in outcomes:
+        if not succeeded:
+            result.raiseException()
+        results.append(result)
+    return results
