@@ -1,51 +1,31 @@
-"""The composition root: reads the settings, builds every part, and hangs them into one service."""
+"""The composition root of `twistd scalelite`: reads the settings, binds, and hangs all parts into one service."""
 
 from __future__ import annotations
 
 import os
-import random
-import secrets
-import socket
-import sys
-import time
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import attrs
-from twisted.application.service import MultiService
+from twisted.application.service import IService, Service
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
-from twisted.web.client import FileBodyProducer, HTTPConnectionPool
+from twisted.python.components import Componentized
 
-from scalelite.api.access_log import AccessLog, BufferedFile
-from scalelite.api.admission import Admission
-from scalelite.api.bigbluebutton import APIRules, BigBlueButtonAPI
-from scalelite.api.health import Health
-from scalelite.api.hosts import host_check
-from scalelite.api.routing import Routes
+from scalelite.api.listening import CannotBind, Listening, bind
 from scalelite.api.service import WebService
-from scalelite.api.site import BalancerSite
-from scalelite.bbb.client import BBBClient, Timeouts
-from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
-from scalelite.cluster.answers import LastAnswers
-from scalelite.cluster.callbacks import CallbackRewriter
-from scalelite.cluster.operations.analytics import AnalyticsRelay
-from scalelite.cluster.operations.create import CreateRules, MeetingCreator
-from scalelite.cluster.operations.get_meetings import MeetingLister
-from scalelite.cluster.operations.lrs import LRSPayloads
-from scalelite.cluster.params import ParamPolicy
-from scalelite.cluster.statistics import LoadRule, PollLimits
-from scalelite.poll.poller import Poller, PollRules
-from scalelite.poll.service import PollService
+from scalelite.composition import Connections, Parts, bbb_client, build_parts, poll_service, web_site
+from scalelite.log import LogChoice
+from scalelite.process import DNS_THREADS, END_MARGIN, Ending, Group, Stack, raise_file_limit, settle_memory
 from scalelite.settings import Settings, SettingsError, load_settings
-from scalelite.store.callbacks import CallbackStore
-from scalelite.store.connection import Redis, connect, connect_memory
-from scalelite.store.health import probe
-from scalelite.store.leases import LeaseStore
-from scalelite.store.meetings import MeetingStore
-from scalelite.store.servers import ServerStore
-from scalelite.store.tenants import TenantStore
+from scalelite.store.embedded import EmbeddedServer
+from scalelite.store.errors import StoreError
+from scalelite.workers import Supervisor, worker_command, worker_environ
+
+__all__ = ["Options", "Parts", "bbb_client", "build_parts", "makeService", "poll_service", "web_site"]
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -58,178 +38,41 @@ class Options(usage.Options):
     ]
 
 
-@attrs.frozen
-class Parts:
-    """What several services share."""
+class Balancer(Stack):
+    """The whole program. Brings its own observer of the log to the application, and ends as `ending` says."""
 
-    reactor: Any
-    settings: Settings
-    redis: Redis
-    servers: ServerStore
-    meetings: MeetingStore
-    tenants: TenantStore
-    callbacks: CallbackStore
-    leases: LeaseStore
-    last_answers: LastAnswers
-    pools: list[HTTPConnectionPool]
+    def __init__(self, reactor: Any, ending: Ending, pidfile: str | None, observer: ILogObserver | None) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._ending = ending
+        self._pidfile = pidfile
+        self._observer = observer
 
-    @property
-    def timeouts(self) -> Timeouts:
-        """Bounds of a call to a BBB server."""
-        return Timeouts(self.settings.connect_timeout, self.settings.response_timeout)
+    def setServiceParent(self, parent: Any) -> None:
+        # twistd takes the observer from there. Its own formats every event as text, which costs more than a request.
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except StoreError as error:
+            if self._pidfile:
+                Path(self._pidfile).unlink(missing_ok=True)
+            fail(str(error), 1)
+        self._reactor.callWhenRunning(self._running)
 
-def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False) -> Parts:
-    """Make the stores. Nothing is connected yet. Raises StoreError for files that can't be used.
-
-    `memory_store` asks for the store in this process's memory, for tests.
-    """
-    if memory_store:
-        redis = connect_memory(reactor, timeout=settings.redis_timeout)
-    else:
-        redis = connect(reactor, settings.redis, timeout=settings.redis_timeout, data_dir=settings.data_dir)
-    prefix = settings.redis.prefix
-    return Parts(
-        reactor=reactor,
-        settings=settings,
-        redis=redis,
-        servers=ServerStore(redis, prefix),
-        meetings=MeetingStore(
-            redis, prefix, ttl=settings.default_meeting_ttl, new_meeting_load=new_meeting_load(settings)
-        ),
-        tenants=TenantStore(redis, prefix),
-        callbacks=CallbackStore(redis, prefix),
-        leases=LeaseStore(redis, prefix),
-        last_answers=LastAnswers(),
-        pools=[],
-    )
+    def _running(self) -> None:
+        self._ending.install()
+        settle_memory()
 
 
-def new_meeting_load(settings: Settings) -> float:
-    """The load that a new meeting counts until the next poll, before its server's multiplier."""
-    return settings.load_min_user_count if settings.create_load is None else settings.create_load
-
-
-def bbb_client(parts: Parts, *, by_treq: bool = False) -> BBBClient:
-    """A client for the pool's servers, with connections of its own."""
-    settings = parts.settings
-    pool = connection_pool(parts.reactor, per_server=settings.host_concurrency)
-    parts.pools.append(pool)
-    policy = https_policy(verify=settings.bbb_verify_tls, ca_file=settings.bbb_ca_file)
-    transports = (treq_transports if by_treq else agent_transports)(parts.reactor, pool, policy)
-    return BBBClient(
-        parts.reactor,
-        transports,
-        timeouts=parts.timeouts,
-        algorithm=settings.outgoing_algorithm,
-        max_answer_size=settings.max_answer_size,
-        per_server=settings.host_concurrency,
-    )
-
-
-def web_site(parts: Parts) -> BalancerSite:
-    """The HTTP edge with all routes."""
-    settings, reactor = parts.settings, parts.reactor
-    client = bbb_client(parts)
-    # Callback and token URLs are somebody else's: never through the pool of BBB connections, always verified.
-    outside_pool = connection_pool(reactor, per_server=2)
-    parts.pools.append(outside_pool)
-    outside = agent_transports(reactor, outside_pool, https_policy(verify=True, ca_file=None))(settings.connect_timeout)
-
-    def post(body: bytes) -> FileBodyProducer:
-        return FileBodyProducer(BytesIO(body))
-
-    create_policy = ParamPolicy(
-        settings.default_create_params, settings.override_create_params, settings.create_exclude_params
-    )
-    creator = MeetingCreator(
-        parts.meetings,
-        client,
-        parts.callbacks,
-        CallbackRewriter(settings.url_host),
-        LRSPayloads(reactor, outside, post, os.urandom, settings.response_timeout / 2),
-        CreateRules(
-            create_policy,
-            settings.max_meeting_duration,
-            settings.voice_bridge_len,
-            settings.use_external_voice_bridge,
-            patience=settings.response_timeout / 2,
-        ),
-        random.SystemRandom(),
-        reactor.seconds,
-    )
-    api = BigBlueButtonAPI(
-        Admission(
-            settings.loadbalancer_secrets,
-            settings.checksum_algorithms,
-            parts.tenants if settings.multitenancy_enabled else None,
-        ),
-        parts.meetings,
-        client,
-        creator,
-        MeetingLister(parts.servers, client, parts.last_answers, reactor.seconds, keep_for=2 * settings.poll_interval),
-        AnalyticsRelay(reactor, parts.servers, parts.callbacks, outside, post, time.time, settings.response_timeout),
-        APIRules(
-            ParamPolicy(settings.default_join_params, settings.override_join_params, settings.join_exclude_params),
-            settings.outgoing_algorithm,
-            settings.build_number,
-            settings.get_meetings_api_disabled,
-            settings.recording_disabled,
-        ),
-    )
-    routes = Routes()
-    api.register(routes)
-    Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
-    production_host = settings.url_host if settings.environment == "production" else None
-    return BalancerSite(
-        routes.app.resource(),
-        routes.table(),
-        AccessLog(access_log_file(settings)),
-        reactor,
-        admit=host_check(production_host, subdomains=settings.multitenancy_enabled),
-        max_body_size=settings.max_body_size,
-        max_connections=settings.max_connections,
-        request_timeout=settings.request_timeout,
-        idle_timeout=settings.idle_timeout,
-    )
-
-
-def access_log_file(settings: Settings) -> BufferedFile | None:
-    """Where access lines go; None if they are switched off."""
-    if settings.access_log == "off":
-        return None
-    return BufferedFile(None if settings.access_log == "-" else Path(settings.access_log))
-
-
-def poll_service(parts: Parts, *, jitter: float | None = None) -> PollService:
-    """The poller and its election; `jitter` in seconds, by default a twelfth of the interval."""
-    settings = parts.settings
-    limits = PollLimits(
-        settings.server_healthy_threshold,
-        settings.server_unhealthy_threshold,
-        settings.default_meeting_ttl,
-        new_meeting_load(settings),
-        pending_grace=2 * settings.response_timeout + settings.redis_timeout,
-    )
-    rules = PollRules(
-        LoadRule(settings.load_min_user_count, settings.load_join_buffer_time),
-        limits,
-        settings.poller_threads,
-        jitter=min(5.0, settings.poll_interval / 12) if jitter is None else jitter,
-    )
-    poller = Poller(
-        parts.reactor,
-        time.time,
-        random.SystemRandom().uniform,
-        parts.servers,
-        parts.meetings,
-        parts.leases,
-        bbb_client(parts, by_treq=True),
-        parts.last_answers,
-        rules,
-    )
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    return PollService(poller, parts.leases, parts.reactor, settings.poll_interval, holder)
+def fail(problem: str, status: int) -> NoReturn:
+    """End the start with one line on standard error."""
+    # twistd may have turned sys.stderr into its log by now.
+    os.write(2, f"scalelite: {problem}\n".encode())
+    raise SystemExit(status)
 
 
 def settings_or_exit(load: Callable[[], Settings]) -> Settings:
@@ -237,19 +80,102 @@ def settings_or_exit(load: Callable[[], Settings]) -> Settings:
     try:
         return load()
     except SettingsError as error:
-        sys.stderr.write("scalelite: cannot start with these settings:\n")
-        sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
-        raise SystemExit(2) from None
+        fail("\n  ".join(("cannot start with these settings:", *error.problems)), 2)
 
 
-def makeService(options: Options) -> MultiService:
+def listening_or_exit(settings: Settings) -> Listening:
+    """Bind, before anything is started, and before twistd drops its privileges and its terminal."""
+    try:
+        return bind(settings.bind)
+    except CannotBind as error:
+        fail(str(error), 1)
+
+
+def worker_count(settings: Settings, parts: Parts) -> int:
+    """How many worker processes there are to be; 0: this process serves."""
+    if settings.web_concurrency <= 1:
+        return 0
+    if parts.redis.embedded == "memory":
+        _log.critical(
+            "WEB_CONCURRENCY={count} IS IGNORED: the store in memory cannot be shared between processes. "
+            "Install redis-server, or set REDIS_URL.",
+            count=settings.web_concurrency,
+        )
+        return 0
+    return settings.web_concurrency
+
+
+def makeService(options: Options) -> Balancer:
     """Build the service that twistd runs. The reactor is imported here, once twistd has chosen it."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
-    settings = settings_or_exit(lambda: load_settings(os.environ, root=Path()))
-    parts = build_parts(reactor, settings)
-    top = MultiService()
+    reactor: Any = installed
+    twistd: Mapping[str, Any] = options.parent or {}
+    root = Path(twistd.get("rundir") or ".").absolute()
+    environ: Mapping[str, str] = os.environ
+    settings = settings_or_exit(lambda: load_settings(environ, root=root))
+    daemon = not twistd.get("nodaemon", True)
+    if daemon and settings.access_log == "-":
+        settings = attrs.evolve(settings, access_log=str(root / "log" / "access.log"))
+    choice = LogChoice.made(settings, root, twistd)
+    listening = listening_or_exit(settings)
+    raise_file_limit()
+    reactor.suggestThreadPoolSize(DNS_THREADS)
+    for warning in settings.warnings:
+        _log.warn("{warning}", warning=warning)
+    try:
+        parts = build_parts(reactor, settings)
+        observer = None if choice.twistds else choice.observer(settings)
+    except (StoreError, OSError) as error:
+        fail(str(error), 1)
+
+    poll = poll_service(parts)
+    count = worker_count(settings, parts)
+    edge: IService
+    abandon: Callable[[], None]
+    if count:
+        companion = parts.redis.companion
+        redis_url = companion.url if isinstance(companion, EmbeddedServer) else None
+        edge = supervisor = Supervisor(
+            reactor,
+            listening,
+            count,
+            [*worker_command(), *choice.arguments],
+            worker_environ(environ, redis_url),
+            root,
+            settings.drain_timeout,
+        )
+        abandon = supervisor.kill
+    else:
+        site = web_site(parts)
+        edge = WebService(reactor, site, listening, settings.drain_timeout)
+        abandon = site.flush_log
+    _log.info(
+        "listening on {urls}, in {count} processes, in the environment {environment}",
+        urls=", ".join(listening.urls),
+        count=count or 1,
+        environment=settings.environment,
+    )
+
+    top = Balancer(
+        reactor, Ending(reactor, settings.drain_timeout + END_MARGIN, abandon), twistd.get("pidfile"), observer
+    )
+    SocketFiles(listening).setServiceParent(top)
     parts.redis.setServiceParent(top)
-    WebService(reactor, web_site(parts), settings.bind, settings.drain_timeout).setServiceParent(top)
-    poll_service(parts).setServiceParent(top)
+    Connections(parts.pools).setServiceParent(top)
+    serving = Group()
+    poll.setServiceParent(serving)
+    edge.setServiceParent(serving)
+    serving.setServiceParent(top)
     return top
+
+
+class SocketFiles(Service):
+    """Removes the files of UNIX sockets in the end."""
+
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._listening.remove_files()

@@ -13,6 +13,7 @@ from twisted.internet import reactor as _reactor
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from scalelite import service
+from scalelite.api.listening import bind
 from scalelite.api.service import WebService
 from scalelite.cluster.records import ServerState
 from scalelite.settings import RedisSettings, Settings
@@ -80,8 +81,7 @@ class Balancer:
             settings = attrs.evolve(settings, redis=redis)
         parts = service.build_parts(reactor, settings, memory_store=redis is None)
         parts.redis.startService()
-        web = WebService(reactor, service.web_site(parts), settings.bind, settings.drain_timeout)
-        web.privilegedStartService()
+        web = WebService(reactor, service.web_site(parts), bind(settings.bind), settings.drain_timeout)
         web.startService()
         poll = service.poll_service(parts, jitter=0)
         return cls(settings, parts, web, poll, Simulator(reactor, seed=1), HTTPConnectionPool(reactor))

@@ -1,0 +1,233 @@
+"""Builds the parts: stores, clients, the web site, the poller. Everything is handed what it needs."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.web.client import FileBodyProducer, HTTPConnectionPool
+
+from scalelite.api.access_log import AccessLog, BufferedFile
+from scalelite.api.admission import Admission
+from scalelite.api.bigbluebutton import APIRules, BigBlueButtonAPI
+from scalelite.api.health import Health
+from scalelite.api.hosts import host_check
+from scalelite.api.routing import Routes
+from scalelite.api.site import BalancerSite
+from scalelite.bbb.client import BBBClient, Timeouts
+from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
+from scalelite.cluster.answers import LastAnswers
+from scalelite.cluster.callbacks import CallbackRewriter
+from scalelite.cluster.operations.analytics import AnalyticsRelay
+from scalelite.cluster.operations.create import CreateRules, MeetingCreator
+from scalelite.cluster.operations.get_meetings import MeetingLister
+from scalelite.cluster.operations.lrs import LRSPayloads
+from scalelite.cluster.params import ParamPolicy
+from scalelite.cluster.statistics import LoadRule, PollLimits
+from scalelite.poll.poller import Poller, PollRules
+from scalelite.poll.service import PollService
+from scalelite.settings import Settings
+from scalelite.store.callbacks import CallbackStore
+from scalelite.store.connection import Redis, connect, connect_memory
+from scalelite.store.health import probe
+from scalelite.store.leases import LeaseStore
+from scalelite.store.meetings import MeetingStore
+from scalelite.store.servers import ServerStore
+from scalelite.store.tenants import TenantStore
+
+
+@attrs.frozen
+class Parts:
+    """What several services share."""
+
+    reactor: Any
+    settings: Settings
+    redis: Redis
+    servers: ServerStore
+    meetings: MeetingStore
+    tenants: TenantStore
+    callbacks: CallbackStore
+    leases: LeaseStore
+    last_answers: LastAnswers
+    pools: list[HTTPConnectionPool]
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Bounds of a call to a BBB server."""
+        return Timeouts(self.settings.connect_timeout, self.settings.response_timeout)
+
+
+def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False) -> Parts:
+    """Make the stores. Nothing is connected yet. Raises StoreError for files that can't be used.
+
+    `memory_store` asks for the store in this process's memory, for tests.
+    """
+    if memory_store:
+        redis = connect_memory(reactor, timeout=settings.redis_timeout)
+    else:
+        redis = connect(reactor, settings.redis, timeout=settings.redis_timeout, data_dir=settings.data_dir)
+    prefix = settings.redis.prefix
+    return Parts(
+        reactor=reactor,
+        settings=settings,
+        redis=redis,
+        servers=ServerStore(redis, prefix),
+        meetings=MeetingStore(
+            redis, prefix, ttl=settings.default_meeting_ttl, new_meeting_load=new_meeting_load(settings)
+        ),
+        tenants=TenantStore(redis, prefix),
+        callbacks=CallbackStore(redis, prefix),
+        leases=LeaseStore(redis, prefix),
+        last_answers=LastAnswers(),
+        pools=[],
+    )
+
+
+class Connections(Service):
+    """The kept connections to servers, closed at the end."""
+
+    def __init__(self, pools: list[HTTPConnectionPool]) -> None:
+        self._pools = pools
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        closed: list[Deferred[None]] = [pool.closeCachedConnections() for pool in self._pools]
+        return DeferredList(closed).addCallback(lambda _: None)
+
+
+def new_meeting_load(settings: Settings) -> float:
+    """The load that a new meeting counts until the next poll, before its server's multiplier."""
+    return settings.load_min_user_count if settings.create_load is None else settings.create_load
+
+
+def bbb_client(parts: Parts, *, by_treq: bool = False) -> BBBClient:
+    """A client for the pool's servers, with connections of its own."""
+    settings = parts.settings
+    pool = connection_pool(parts.reactor, per_server=settings.host_concurrency)
+    parts.pools.append(pool)
+    policy = https_policy(verify=settings.bbb_verify_tls, ca_file=settings.bbb_ca_file)
+    transports = (treq_transports if by_treq else agent_transports)(parts.reactor, pool, policy)
+    return BBBClient(
+        parts.reactor,
+        transports,
+        timeouts=parts.timeouts,
+        algorithm=settings.outgoing_algorithm,
+        max_answer_size=settings.max_answer_size,
+        per_server=settings.host_concurrency,
+    )
+
+
+def web_site(parts: Parts) -> BalancerSite:
+    """The HTTP edge with all routes."""
+    settings, reactor = parts.settings, parts.reactor
+    client = bbb_client(parts)
+    # Callback and token URLs are somebody else's: never through the pool of BBB connections, always verified.
+    outside_pool = connection_pool(reactor, per_server=2)
+    parts.pools.append(outside_pool)
+    outside = agent_transports(reactor, outside_pool, https_policy(verify=True, ca_file=None))(settings.connect_timeout)
+
+    def post(body: bytes) -> FileBodyProducer:
+        return FileBodyProducer(BytesIO(body))
+
+    create_policy = ParamPolicy(
+        settings.default_create_params, settings.override_create_params, settings.create_exclude_params
+    )
+    creator = MeetingCreator(
+        parts.meetings,
+        client,
+        parts.callbacks,
+        CallbackRewriter(settings.url_host),
+        LRSPayloads(reactor, outside, post, os.urandom, settings.response_timeout / 2),
+        CreateRules(
+            create_policy,
+            settings.max_meeting_duration,
+            settings.voice_bridge_len,
+            settings.use_external_voice_bridge,
+            patience=settings.response_timeout / 2,
+        ),
+        random.SystemRandom(),
+        reactor.seconds,
+    )
+    api = BigBlueButtonAPI(
+        Admission(
+            settings.loadbalancer_secrets,
+            settings.checksum_algorithms,
+            parts.tenants if settings.multitenancy_enabled else None,
+        ),
+        parts.meetings,
+        client,
+        creator,
+        MeetingLister(parts.servers, client, parts.last_answers, reactor.seconds, keep_for=2 * settings.poll_interval),
+        AnalyticsRelay(reactor, parts.servers, parts.callbacks, outside, post, time.time, settings.response_timeout),
+        APIRules(
+            ParamPolicy(settings.default_join_params, settings.override_join_params, settings.join_exclude_params),
+            settings.outgoing_algorithm,
+            settings.build_number,
+            settings.get_meetings_api_disabled,
+            settings.recording_disabled,
+        ),
+    )
+    routes = Routes()
+    api.register(routes)
+    Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
+    production_host = settings.url_host if settings.environment == "production" else None
+    site = BalancerSite(
+        routes.app.resource(),
+        routes.table(),
+        AccessLog(access_log_file(settings)),
+        reactor,
+        admit=host_check(production_host, subdomains=settings.multitenancy_enabled),
+        max_body_size=settings.max_body_size,
+        max_connections=settings.max_connections,
+        request_timeout=settings.request_timeout,
+        idle_timeout=settings.idle_timeout,
+    )
+    site.noisy = False
+    return site
+
+
+def access_log_file(settings: Settings) -> BufferedFile | None:
+    """Where access lines go; None if they are switched off."""
+    if settings.access_log == "off":
+        return None
+    return BufferedFile(None if settings.access_log == "-" else Path(settings.access_log))
+
+
+def poll_service(parts: Parts, *, jitter: float | None = None) -> PollService:
+    """The poller and its election; `jitter` in seconds, by default a twelfth of the interval."""
+    settings = parts.settings
+    limits = PollLimits(
+        settings.server_healthy_threshold,
+        settings.server_unhealthy_threshold,
+        settings.default_meeting_ttl,
+        new_meeting_load(settings),
+        pending_grace=2 * settings.response_timeout + settings.redis_timeout,
+    )
+    rules = PollRules(
+        LoadRule(settings.load_min_user_count, settings.load_join_buffer_time),
+        limits,
+        settings.poller_threads,
+        jitter=min(5.0, settings.poll_interval / 12) if jitter is None else jitter,
+    )
+    poller = Poller(
+        parts.reactor,
+        time.time,
+        random.SystemRandom().uniform,
+        parts.servers,
+        parts.meetings,
+        parts.leases,
+        bbb_client(parts, by_treq=True),
+        parts.last_answers,
+        rules,
+    )
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return PollService(poller, parts.leases, parts.reactor, settings.poll_interval, holder)
