@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
+from bench.processes import LOAD_CORE
 from bench.report import Figure, surroundings, table
 
+Tables = Iterable[tuple[str, list[Figure]]]
 
-def show(tables: Iterable[tuple[str, list[Figure]]], check: bool) -> None:
+
+def show(tables: Tables, check: bool) -> None:
     """Print each table as soon as it is there; exit with 1 if `check` and a figure was missed."""
     print(surroundings() + "\n")
     missed = 0
     for title, figures in tables:
-        print(table(title, figures), flush=True)
+        print(table(title, figures))
+        print(f"Load average {os.getloadavg()[0]:.2f}.\n", flush=True)
         missed += sum(not figure.met for figure in figures)
-    print(f"{missed} missed; {surroundings().rpartition(';')[2].strip()}" if missed else "All met.")
+    print(f"{missed} missed." if missed else "All met.")
     if check and missed:
         sys.exit(1)
 
@@ -29,7 +34,8 @@ seconds = click.option("--seconds", default=4.0, show_default=True, help="Length
 
 @click.group()
 def main() -> None:
-    """Compare the balancer with the least that could do the same work, on one core each."""
+    """Compare the balancer with the least that could do the same work, each on one core."""
+    os.sched_setaffinity(0, {LOAD_CORE})
 
 
 @main.command()
@@ -41,6 +47,91 @@ def requests(check: bool, rounds: int, seconds: float) -> None:
     from bench.requests import measure
 
     show(measure(rounds, seconds), check)
+
+
+@main.command()
+@checked
+@rounds
+@seconds
+def getmeetings(check: bool, rounds: int, seconds: float) -> None:
+    """getMeetings over 100 slow servers, and with one of them hanging."""
+    from bench.getmeetings import measure
+
+    show(measure(rounds, seconds), check)
+
+
+@main.command()
+@checked
+@rounds
+def poll(check: bool, rounds: int) -> None:
+    """A poll pass over 1,000 servers."""
+    from bench.poll import measure
+
+    show(measure(rounds), check)
+
+
+@main.command()
+@checked
+@rounds
+@seconds
+def flat(check: bool, rounds: int, seconds: float) -> None:
+    """join and create by size of the pool."""
+    from bench.flat import measure
+
+    show(measure(rounds, seconds), check)
+
+
+@main.command()
+@checked
+@seconds
+def memory(check: bool, seconds: float) -> None:
+    """Resident memory after all kinds of requests."""
+    from bench.memory import measure
+
+    show(measure(seconds), check)
+
+
+@main.command()
+@checked
+@rounds
+def start(check: bool, rounds: int) -> None:
+    """Start to first answer."""
+    from bench.start import measure
+
+    show(measure(rounds), check)
+
+
+@main.command("all")
+@checked
+@rounds
+@seconds
+def everything(check: bool, rounds: int, seconds: float) -> None:
+    """All comparisons, one after another."""
+    from bench import flat, getmeetings, memory, poll, requests, start
+
+    def tables() -> Iterator[tuple[str, list[Figure]]]:
+        yield from requests.measure(rounds, seconds)
+        yield from getmeetings.measure(rounds, seconds)
+        yield from poll.measure(rounds)
+        yield from flat.measure(rounds, seconds)
+        yield from memory.measure(seconds)
+        yield from start.measure(rounds)
+
+    show(tables(), check)
+
+
+@main.command()
+@click.argument(
+    "kind", type=click.Choice(["index", "unknown", "join", "proxied", "create", "create-new", "getmeetings"])
+)
+@click.option("--lines", default=30, show_default=True, help="How many functions are shown.")
+@click.option("--order", default="tottime", show_default=True, help="How they are sorted: tottime, cumulative, ncalls.")
+@seconds
+def profile(kind: str, lines: int, order: str, seconds: float) -> None:
+    """Show which functions one kind of request spends its time in."""
+    from bench.profile import run
+
+    print(run(kind, seconds, lines, order))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
-
 ROOT = Path(__file__).resolve().parent.parent
 #: The core of what is measured, and the core of everything that it is measured with.
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -226,35 +224,36 @@ class Bare(Process):
         self.wait_for(self.port, "/")
 
 
-@attrs.frozen
-class Profile:
-    """Where twistd leaves its cProfile statistics."""
-
-    path: Path
+def balancer_settings(redis: Redis, namespace: str, **more: str) -> dict[str, str]:
+    """The environment of a balancer in production."""
+    return environment(
+        SCALELITE_ENV="production",
+        URL_HOST="127.0.0.1",
+        SECRET_KEY_BASE="bench-key-base",
+        LOADBALANCER_SECRET=SECRET,
+        REDIS_URL=redis.url,
+        REDIS_NAMESPACE=namespace,
+        **more,
+    )
 
 
 class Balancer(Process):
-    """`twistd -n scalelite` as in production: real Redis, access log into a file."""
+    """`twistd -n scalelite` as in production: real Redis, access log into a file.
 
-    def __init__(self, redis: Redis, namespace: str, *, profile: Profile | None = None, wait: bool = True) -> None:
+    `profile`: a file for cProfile's statistics, written at the end. Without `wait` it may not answer yet.
+    """
+
+    def __init__(self, redis: Redis, namespace: str, *, profile: Path | None = None, wait: bool = True) -> None:
         self.port = free_port()
         self.namespace = namespace
         self._logs = Path(tempfile.mkdtemp(prefix="bench-log-"))
         self.access_log = self._logs / "access.log"
         options = ["-n", "--pidfile=", f"--logfile={self._logs / 'events.log'}"]
         if profile is not None:
-            options += ["--profile", str(profile.path), "--profiler=cprofile", "--savestats"]
+            options += ["--profile", str(profile), "--profiler=cprofile", "--savestats"]
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *options, "scalelite"]
-        env = environment(
-            SCALELITE_ENV="production",
-            URL_HOST="127.0.0.1",
-            SECRET_KEY_BASE="bench-key-base",
-            LOADBALANCER_SECRET=SECRET,
-            REDIS_URL=redis.url,
-            REDIS_NAMESPACE=namespace,
-            BIND=f"tcp://127.0.0.1:{self.port}",
-            SCALELITE_ACCESS_LOG=str(self.access_log),
-        )
+        bind, log = f"tcp://127.0.0.1:{self.port}", str(self.access_log)
+        env = balancer_settings(redis, namespace, BIND=bind, SCALELITE_ACCESS_LOG=log)
         super().__init__(command, SERVER_CORE, env)
         if wait:
             self.wait_for(self.port, "/bigbluebutton/api")

@@ -1,0 +1,68 @@
+"""One pass of the poller over a thousand servers, against the same GETs by bare treq and lxml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from bench.fanout import FanOut
+from bench.polling import Polling
+from bench.processes import BACKEND_SECRET, Redis, Simulator
+from bench.report import Figure
+from bench.seed import seed
+
+FEW, MANY, MEETINGS, ATTENDEES = 100, 1000, 20, 5
+#: POLLER_THREADS' default.
+CONCURRENCY = 64
+
+
+def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
+    """The table. The passes measured are those that do not ask for versions: nine of ten."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(Redis())
+        simulator = stack.enter_context(Simulator(MANY, meetings=MEETINGS, attendees=ATTENDEES))
+        passes: dict[int, Polling] = {}
+        bare: dict[int, FanOut] = {}
+        for servers in (FEW, MANY):
+            seed(redis, f"bench{servers}", simulator, servers)
+            passes[servers] = stack.enter_context(Polling(redis, f"bench{servers}", servers))
+            bare[servers] = stack.enter_context(FanOut(simulator.ports[:servers], BACKEND_SECRET))
+        ours: dict[int, list[tuple[float, float]]] = {FEW: [], MANY: []}
+        treq: list[tuple[float, float]] = []
+        plain: list[tuple[float, float]] = []
+        first, _ = passes[MANY].run()
+        passes[FEW].run()
+        bare[MANY].round("treq+lxml", CONCURRENCY)
+        for _ in range(min(rounds, 8)):
+            ours[MANY].append(passes[MANY].run())
+            treq.append(bare[MANY].round("treq+lxml", CONCURRENCY)[:2])
+            plain.append(bare[MANY].round("agent", CONCURRENCY)[:2])
+            ours[FEW].append(passes[FEW].run())
+        few, many, with_treq, without = (
+            (min(run[0] for run in runs), min(run[1] for run in runs)) for runs in (ours[FEW], ours[MANY], treq, plain)
+        )
+        yield (
+            "One poll pass over 1,000 servers of 20 meetings",
+            [
+                _ratio("time / treq fan-out + lxml", many[0], with_treq[0], 2),
+                _ratio("CPU / treq fan-out + lxml", many[1], with_treq[1], 2),
+                _ratio("time / plain Agent without parsing", many[0], without[0]),
+                _ratio("CPU / plain Agent without parsing", many[1], without[1]),
+                Figure(
+                    "time per server at 1,000 / at 100",
+                    many[0] / MANY / (few[0] / FEW),
+                    1,
+                    note=f"{many[0] / MANY * 1e3:.2f} / {few[0] / FEW * 1e3:.2f} ms",
+                ),
+                Figure(
+                    "CPU per server at 1,000 / at 100",
+                    many[1] / MANY / (few[1] / FEW),
+                    note=f"{many[1] / MANY * 1e3:.2f} / {few[1] / FEW * 1e3:.2f} ms",
+                ),
+                Figure("a pass that asks for versions too", first, unit="s"),
+            ],
+        )
+
+
+def _ratio(name: str, ours: float, theirs: float, wanted: float | None = None) -> Figure:
+    return Figure(name, ours / theirs, wanted, note=f"{ours:.2f} / {theirs:.2f} s")
