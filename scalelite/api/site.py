@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from itertools import count
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
@@ -37,6 +39,8 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _SECURITY_HEADERS = b"X-Content-Type-Options: nosniff\r\nX-Frame-Options: SAMEORIGIN\r\n"
 _CACHE_CONTROL = b"Cache-Control: max-age=0, private, must-revalidate\r\n"
 
+_ABSOLUTE = re.compile(rb"https?://[^/]*")
+
 _log = Logger()
 
 
@@ -59,6 +63,9 @@ class Request(server.Request):
         self.content.seek(0, 0)
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, self.raw_query = path.partition(b"?")
+        if path[:4] == b"http":
+            # The absolute form, which every server must take (RFC 9112, section 3.2.2).
+            self.path = _ABSOLUTE.sub(b"", self.path)
         methods = site.table.get(self.path) or site.table.get(self.plain_path())
         handler = methods.get(command) if methods is not None else None
         if handler is not None:
@@ -66,6 +73,22 @@ class Request(server.Request):
             return
         self.args = {}
         self.process()
+
+    def process(self) -> None:
+        """Leave the request to Klein, but for targets that it would answer with a page of its own."""
+        if self.path[:1] != b"/":
+            self.handle(lambda request: replies.UNSUPPORTED)
+            return
+        try:
+            unquote_to_bytes(self.path).decode()
+        except UnicodeDecodeError:
+            self.handle(lambda request: replies.MALFORMED)
+            return
+        super().process()
+
+    def getRequestHostname(self) -> bytes:
+        """A fixed name: Klein needs one and fails on some that clients send. What they send is in `api.hosts`."""
+        return b"localhost"
 
     def plain_path(self) -> bytes:
         """The path without doubled and trailing slashes: clients send both, real servers take both."""

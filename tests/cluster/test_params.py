@@ -65,7 +65,7 @@ def test_a_bare_name_and_an_empty_value_stay_apart() -> None:
 
 def test_configured_server_tags_are_for_placement_and_not_forwarded_by_create() -> None:
     policy = ParamPolicy({SERVER_TAG: "d"}, {SERVER_TAG: "o"})
-    owner = tenant(**{"meta_server__tag": ("t", True)})
+    owner = tenant(meta_server__tag=("t", True))
     assert policy.merge({SERVER_TAG: "rewritten"}, owner, drop_server_tag=True) == {SERVER_TAG: "rewritten"}
     assert policy.merge({}, owner, drop_server_tag=True) == {}
     # join keeps the installation's, never the tenant's.
