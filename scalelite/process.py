@@ -70,7 +70,7 @@ class Ending:
     the orderly end may take before it is cut short in the same way.
     """
 
-    def __init__(self, reactor: Any, bound: float, abandon: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, reactor: Any, bound: float, abandon: Callable[[], object]) -> None:
         self._reactor = reactor
         self._bound = bound
         self._abandon = abandon

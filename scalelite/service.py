@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import attrs
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -16,6 +17,7 @@ from twisted.python.components import Componentized
 from scalelite.api.listening import CannotBind, Listening, bind
 from scalelite.api.service import WebService
 from scalelite.composition import Connections, Parts, bbb_client, build_parts, poll_service, web_site
+from scalelite.demo import Demo, NotInProduction, demo_environ, leaflet, port_taken
 from scalelite.log import LogChoice
 from scalelite.process import DNS_THREADS, END_MARGIN, Ending, Group, Stack, raise_file_limit, settle_memory
 from scalelite.settings import Settings, SettingsError, load_settings
@@ -105,71 +107,6 @@ def worker_count(settings: Settings, parts: Parts) -> int:
     return settings.web_concurrency
 
 
-def makeService(options: Options) -> Balancer:
-    """Build the service that twistd runs. The reactor is imported here, once twistd has chosen it."""
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    twistd: Mapping[str, Any] = options.parent or {}
-    root = Path(twistd.get("rundir") or ".").absolute()
-    environ: Mapping[str, str] = os.environ
-    settings = settings_or_exit(lambda: load_settings(environ, root=root))
-    daemon = not twistd.get("nodaemon", True)
-    if daemon and settings.access_log == "-":
-        settings = attrs.evolve(settings, access_log=str(root / "log" / "access.log"))
-    choice = LogChoice.made(settings, root, twistd)
-    listening = listening_or_exit(settings)
-    raise_file_limit()
-    reactor.suggestThreadPoolSize(DNS_THREADS)
-    for warning in settings.warnings:
-        _log.warn("{warning}", warning=warning)
-    try:
-        parts = build_parts(reactor, settings)
-        observer = None if choice.twistds else choice.observer(settings)
-    except (StoreError, OSError) as error:
-        fail(str(error), 1)
-
-    poll = poll_service(parts)
-    count = worker_count(settings, parts)
-    edge: IService
-    abandon: Callable[[], None]
-    if count:
-        companion = parts.redis.companion
-        redis_url = companion.url if isinstance(companion, EmbeddedServer) else None
-        edge = supervisor = Supervisor(
-            reactor,
-            listening,
-            count,
-            [*worker_command(), *choice.arguments],
-            worker_environ(environ, redis_url),
-            root,
-            settings.drain_timeout,
-        )
-        abandon = supervisor.kill
-    else:
-        site = web_site(parts)
-        edge = WebService(reactor, site, listening, settings.drain_timeout)
-        abandon = site.flush_log
-    _log.info(
-        "listening on {urls}, in {count} processes, in the environment {environment}",
-        urls=", ".join(listening.urls),
-        count=count or 1,
-        environment=settings.environment,
-    )
-
-    top = Balancer(
-        reactor, Ending(reactor, settings.drain_timeout + END_MARGIN, abandon), twistd.get("pidfile"), observer
-    )
-    SocketFiles(listening).setServiceParent(top)
-    parts.redis.setServiceParent(top)
-    Connections(parts.pools).setServiceParent(top)
-    serving = Group()
-    poll.setServiceParent(serving)
-    edge.setServiceParent(serving)
-    serving.setServiceParent(top)
-    return top
-
-
 class SocketFiles(Service):
     """Removes the files of UNIX sockets in the end."""
 
@@ -179,3 +116,81 @@ class SocketFiles(Service):
     def stopService(self) -> None:
         super().stopService()
         self._listening.remove_files()
+
+
+def demo_environ_or_exit(twistd: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of the demonstration; exit status 2 where it can't be given."""
+    if not twistd.get("nodaemon", True):
+        fail("--demo prints links to try, so it needs twistd -n", 2)
+    try:
+        return demo_environ(os.environ, taken=port_taken)
+    except NotInProduction as error:
+        fail(str(error), 2)
+
+
+def makeService(options: Options) -> Balancer:
+    """Build the service that twistd runs. The reactor is imported here, once twistd has chosen it."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    twistd: Mapping[str, Any] = options.parent or {}
+    root = Path(twistd.get("rundir") or ".").absolute()
+    environ = demo_environ_or_exit(twistd) if options["demo"] else dict(os.environ)
+    settings = settings_or_exit(lambda: load_settings(environ, root=root))
+    if settings.access_log == "-" and not twistd.get("nodaemon", True):
+        settings = attrs.evolve(settings, access_log=str(root / "log" / "access.log"))
+    choice = LogChoice.made(settings, root, twistd)
+    listening = listening_or_exit(settings)
+    raise_file_limit()
+    reactor.suggestThreadPoolSize(DNS_THREADS)
+    try:
+        parts = build_parts(reactor, settings)
+        observer = None if choice.twistds else choice.observer(settings)
+    except (StoreError, OSError) as error:
+        fail(str(error), 1)
+    for warning in settings.warnings:
+        _log.warn("{warning}", warning=warning)
+
+    count = worker_count(settings, parts)
+    edge, abandon = web_edge(parts, listening, choice, environ, count, root)
+    poll = poll_service(parts, jitter=0 if options["demo"] else None)
+    ending = Ending(reactor, settings.drain_timeout + END_MARGIN, abandon)
+    top = Balancer(reactor, ending, twistd.get("pidfile"), observer)
+    SocketFiles(listening).setServiceParent(top)
+    parts.redis.setServiceParent(top)
+    Connections(parts.pools).setServiceParent(top)
+    if options["demo"]:
+        show = partial(os.write, 1, leaflet(settings, listening.urls).encode())
+        Demo(reactor, parts.servers, poll.poll_now, settings.server_healthy_threshold, show).setServiceParent(top)
+    serving = Group()
+    for part in (poll, edge):
+        part.setServiceParent(serving)
+    serving.setServiceParent(top)
+    _log.info(
+        "listening on {urls} with {processes}, environment {environment}",
+        urls=", ".join(listening.urls),
+        processes=f"{count} workers" if count else "one process",
+        environment=settings.environment,
+    )
+    return top
+
+
+def web_edge(
+    parts: Parts, listening: Listening, choice: LogChoice, environ: Mapping[str, str], count: int, root: Path
+) -> tuple[Service, Callable[[], object]]:
+    """What serves clients, in this process or in `count` workers; and what must be done before an end at once."""
+    settings = parts.settings
+    if not count:
+        site = web_site(parts)
+        return WebService(parts.reactor, site, listening, settings.drain_timeout), site.flush_log
+    companion = parts.redis.companion
+    supervisor = Supervisor(
+        parts.reactor,
+        listening,
+        count,
+        [*worker_command(), *choice.arguments],
+        worker_environ(environ, companion.url if isinstance(companion, EmbeddedServer) else None),
+        root,
+        settings.drain_timeout,
+    )
+    return supervisor, supervisor.kill

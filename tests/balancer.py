@@ -16,6 +16,7 @@ from scalelite import service
 from scalelite.api.listening import bind
 from scalelite.api.service import WebService
 from scalelite.cluster.records import ServerState
+from scalelite.poll.service import PollService
 from scalelite.settings import RedisSettings, Settings
 from scalelite.simulator import Node, Simulator
 
@@ -68,7 +69,7 @@ class Balancer:
     settings: Settings
     parts: service.Parts
     web: WebService
-    poll: service.PollService
+    poll: PollService
     sim: Simulator
     pool: HTTPConnectionPool
     nodes: dict[str, Node] = attrs.field(factory=dict)
