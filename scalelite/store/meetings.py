@@ -18,6 +18,7 @@ _RESERVE: Final = script("reserve_meeting")
 _CONFIRM: Final = script("confirm_meeting")
 _RELEASE: Final = script("release_meeting")
 _DROP: Final = script("drop_meeting")
+_RENEW: Final = script("renew_meeting")
 _SCAN: Final = script("scan_meetings")
 _SCAN_BRIDGES: Final = script("scan_voice_bridges")
 _FREE_BRIDGE: Final = script("free_voice_bridge")
@@ -109,7 +110,8 @@ class MeetingStore:
     async def reserve(self, new: NewMeeting, verdict: str = "", excluded: Collection[str] = ()) -> Reservation:
         """Find the meeting, or place it on the least loaded fitting server and mark it pending.
 
-        A meeting whose server is offline, disabled or gone is placed anew, and the copy left there remembered.
+        A meeting whose server is offline, disabled or gone is placed anew, and the copy left there remembered; its
+        number stays, its password is the one that this call brings.
         `verdict` is "keep:ID" or "move:ID" after an ASK about the cordoned server ID. Servers whose id is in
         `excluded` are not chosen.
         """
@@ -152,9 +154,14 @@ class MeetingStore:
     async def drop_absent(self, meeting_id: str, server_id: str, asked: float, grace: float) -> bool:
         """The poller has proof that the meeting is not on its server: not in an answer asked for after `asked`.
 
+        If its create had moved it there and nothing came of that, it is recorded on the former server again.
         False if it was confirmed since, or its create has been pending for less than `grace` seconds.
         """
         return await self._drop(meeting_id, server_id, "absent", repr(asked), grace, "0")
+
+    async def renew(self, meeting_id: str, server_id: str, asked: float) -> bool:
+        """The server, asked after `asked`, knows the meeting, though it did not list it under this id."""
+        return bool(await self._redis.run(_RENEW, self._keys, (meeting_id, server_id, repr(asked), self._ttl)))
 
     async def clear(self, meeting_id: str, server_id: str, *, may_live: bool) -> bool:
         """An operator gives the meeting up; a copy that `may_live` is ended once its server is back."""
@@ -169,7 +176,9 @@ class MeetingStore:
         while True:
             reply = await self._redis.run(_SCAN, self._keys, (cursor, SLICE))
             for row in reply[1:]:
-                yield _meeting(row[0], row[1:])
+                # An id that is no text can't be that of a call to BBB; it expires by itself.
+                if isinstance(row[0], str):
+                    yield _meeting(row[0], row[1:])
             cursor = reply[0]
             if cursor == "0":
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Final
 
 import attrs
@@ -124,14 +125,15 @@ class ServerStore:
 
 def _old_copy(meeting_id: str, text: str) -> OldCopy:
     value = orjson.loads(text)
-    return OldCopy(meeting_id, value["moderator_pw"], float(value["since"]))
+    return OldCopy(meeting_id, value["moderator_pw"], value["since"])
 
 
 def _number(text: str | None, default: float | None) -> float | None:
     try:
-        return float(text) if text else default
+        number = float(text or "nan")
     except ValueError:
         return default
+    return number if isfinite(number) else default
 
 
 def _server(row: Sequence[str]) -> Server:

@@ -1,4 +1,6 @@
 -- Shared by the scripts that include it. KEYS[1] is the namespace prefix ("scalelite:" or "").
+-- A record whose key holds a foreign type is read with pcall where others are read as well: it counts as missing, and
+-- the others are not held up by it.
 local ns = KEYS[1]
 
 local function seconds()
@@ -10,25 +12,34 @@ local function decimal(number)
   return string.format('%.17g', number)
 end
 
--- The server as Scalelite reads it; a record of the time before states existed has none.
+local STATES = { enabled = true, cordoned = true, disabled = true }
+
+-- The server as Scalelite reads it; a record of the time before states existed has none. Nothing is placed on, and
+-- nobody sent to, a server whose state is not understood.
 local function read_server(id)
-  local h = redis.call('HMGET', ns .. 'server:' .. id, 'url', 'secret', 'tag', 'online', 'load_multiplier', 'state')
-  if not h[1] then
+  local h = redis.pcall('HMGET', ns .. 'server:' .. id, 'url', 'secret', 'tag', 'online', 'load_multiplier', 'state')
+  if h.err or not h[1] then
     return nil
   end
-  local state = h[6]
-  if not state or state == '' then
-    state = redis.call('SISMEMBER', ns .. 'server_enabled', id) == 1 and 'enabled' or 'disabled'
+  local state, legacy = h[6], false
+  if not STATES[state] then
+    legacy = true
+    local enabled = (not state or state == '') and redis.call('SISMEMBER', ns .. 'server_enabled', id) == 1
+    state = enabled and 'enabled' or 'disabled'
+  end
+  local multiplier = tonumber(h[5] or '')
+  if not multiplier or multiplier == 0 or multiplier - multiplier ~= 0 then
+    multiplier = 1
   end
   return {
     id = id, url = h[1], secret = h[2] or '', tag = h[3] or '', online = h[4] == 'true',
-    multiplier = tonumber(h[5] or '') or 1.0, state = state, legacy = not h[6] or h[6] == ''
+    multiplier = multiplier, state = state, legacy = legacy
   }
 end
 
--- Load known for new meetings; only servers that take them are in server_load.
-local function add_load(server, amount)
-  redis.call('ZADD', ns .. 'server_load', 'XX', 'INCR', decimal(amount * server.multiplier), server.id)
+-- Only servers that take new meetings are in server_load.
+local function add_load(server_id, amount)
+  redis.call('ZADD', ns .. 'server_load', 'XX', 'INCR', decimal(amount), server_id)
 end
 
 local function server_reply(server)
@@ -40,6 +51,14 @@ local function pending_key(id) return ns .. 'balancer:pending:' .. id end
 local function recent_key(server_id) return ns .. 'balancer:recent:' .. server_id end
 local function old_copies_key(server_id) return ns .. 'balancer:old_copies:' .. server_id end
 
+-- The id of the server that holds the meeting, or false.
+local function meeting_holder(id)
+  local holder = redis.pcall('HGET', meeting_key(id), 'server_id')
+  return type(holder) == 'string' and holder
+end
+
+-- Seconds, for servers that are never polled again.
+local RECENT_TTL = 86400
 local OLD_COPIES_TTL = 604800
 
 -- A copy that may still run on a server that does not hold the meeting any more; the poller ends it.
@@ -56,4 +75,18 @@ local function forget_meeting(id, server_id, voice_bridge)
   if voice_bridge and voice_bridge ~= '' and redis.call('HGET', ns .. 'voice_bridges', voice_bridge) == id then
     redis.call('HDEL', ns .. 'voice_bridges', voice_bridge)
   end
+end
+
+-- The create that moved the meeting to this server came to nothing: points the record to its former server again.
+-- Reply: whether there is such a server
+local function restore_meeting(id, server_id)
+  local p = redis.call('HMGET', pending_key(id), 'server_id', 'previous', 'previous_pw', 'previous_tenant')
+  if p[1] ~= server_id or not p[2] or p[2] == '' or not read_server(p[2]) then
+    return false
+  end
+  redis.call('HSET', meeting_key(id), 'server_id', p[2], 'moderator_pw', p[3], 'tenant_id', p[4])
+  redis.call('HDEL', old_copies_key(p[2]), id)
+  redis.call('DEL', pending_key(id))
+  redis.call('ZREM', recent_key(server_id), id)
+  return true
 end

@@ -11,13 +11,14 @@ if not holder then
   -- Given back or ended meanwhile, and yet it lives: take it up again. If it does not, the poller will see.
   redis.call('HSET', meeting_key(id), 'server_id', server_id, 'moderator_pw', password,
     'voice_bridge', bridge, 'tenant_id', tenant)
-  redis.call('EXPIRE', meeting_key(id), ttl)
   redis.call('SADD', ns .. 'meetings', id)
   if bridge ~= '' then
     redis.call('HSETNX', ns .. 'voice_bridges', bridge, id)
   end
 end
+redis.call('EXPIRE', meeting_key(id), ttl)
 redis.call('DEL', pending_key(id))
+redis.call('HDEL', old_copies_key(server_id), id)
 redis.call('ZADD', recent_key(server_id), decimal(seconds()), id)
-redis.call('EXPIRE', recent_key(server_id), 86400)
+redis.call('EXPIRE', recent_key(server_id), RECENT_TTL)
 return 'ok'

@@ -2,20 +2,24 @@
 -- ARGV: meeting id, server id, "ended" (the server said so), "absent" (the poller's proof) or "cleared" (by an operator),
 --       time (s) before which the absence was not yet asked for, age (s) at which a pending create counts as failed,
 --       "1" to remember a copy that may still run there
--- Reply: 1 if removed, else 0
+-- Reply: 1 if the meeting is not recorded there any more, else 0
 local id, server_id, why, asked, stale, remember = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local m = redis.call('HMGET', meeting_key(id), 'server_id', 'voice_bridge', 'moderator_pw')
 if m[1] ~= server_id then
   return 0
 end
 if why == 'absent' then
-  local since = redis.call('HGET', pending_key(id), 'since')
-  if since and tonumber(since) + stale > asked then
+  local p = redis.call('HMGET', pending_key(id), 'server_id', 'since', 'previous')
+  local pending = p[1] == server_id
+  if pending and tonumber(p[2]) + stale > asked then
     return 0
   end
   local recent = redis.call('ZSCORE', recent_key(server_id), id)
-  if not since and recent and tonumber(recent) >= asked then
+  if recent and tonumber(recent) >= asked then
     return 0
+  end
+  if pending and p[3] ~= server_id and restore_meeting(id, server_id) then
+    return 1
   end
 end
 if remember == '1' then

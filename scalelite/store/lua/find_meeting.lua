@@ -11,6 +11,6 @@ if not server then
   return { { m[1], m[2] or '', m[3] or '', m[4] or '' } }
 end
 if amount > 0 and server.online and server.state ~= 'disabled' then
-  add_load(server, amount)
+  add_load(server.id, amount * server.multiplier)
 end
 return { { m[1], m[2] or '', m[3] or '', m[4] or '' }, server_reply(server) }

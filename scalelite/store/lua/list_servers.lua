@@ -2,8 +2,8 @@
 local reply = {}
 local ids = ARGV[1] ~= '' and { ARGV[1] } or redis.call('SMEMBERS', ns .. 'servers')
 for _, id in ipairs(ids) do
-  local fields = redis.call('HGETALL', ns .. 'server:' .. id)
-  if #fields > 0 then
+  local fields = redis.pcall('HGETALL', ns .. 'server:' .. id)
+  if not fields.err and #fields > 0 then
     local server = read_server(id)
     local state = server and server.state or 'disabled'
     local load = false

@@ -5,7 +5,7 @@ for _, id in ipairs(redis.call('SMEMBERS', ns .. 'servers')) do
   if server and server.online and server.state ~= 'disabled' then
     local row = { id, server.url, server.secret }
     for _, meeting_id in ipairs(redis.call('HKEYS', old_copies_key(id))) do
-      if redis.call('HGET', meeting_key(meeting_id), 'server_id') ~= id then
+      if meeting_holder(meeting_id) ~= id then
         row[#row + 1] = meeting_id
       end
     end

@@ -36,25 +36,32 @@ end
 local alive = {}
 for i = 14, #ARGV do
   alive[ARGV[i]] = true
-  if redis.call('HGET', meeting_key(ARGV[i]), 'server_id') == id then
+  if meeting_holder(ARGV[i]) == id then
     redis.call('EXPIRE', meeting_key(ARGV[i]), ttl)
   end
 end
 
 if server.online then
-  -- Meetings placed here since the answer was asked for are not in it; they keep their reservation.
-  local reserved = 0
+  -- Meetings placed here that the answer can't know yet keep their reservation; one that it lists is no more pending.
+  local load = base * server.multiplier
   local recent = redis.call('ZRANGE', recent_key(id), 0, -1, 'WITHSCORES')
   for i = 1, #recent, 2 do
-    local since = redis.call('HGET', pending_key(recent[i]), 'since')
-    local open = tonumber(recent[i + 1]) >= asked or (since and tonumber(since) + stale > asked)
-    if open and not alive[recent[i]] then
-      reserved = reserved + 1
-    elseif not open then
-      redis.call('ZREM', recent_key(id), recent[i])
+    local meeting_id, since = recent[i], tonumber(recent[i + 1])
+    local p = redis.call('HMGET', pending_key(meeting_id), 'server_id', 'since', 'reserved')
+    local pending = p[1] == id
+    if alive[meeting_id] then
+      if (pending and tonumber(p[2]) or since) < asked then
+        redis.call('ZREM', recent_key(id), meeting_id)
+        if pending then redis.call('DEL', pending_key(meeting_id)) end
+      end
+    elseif pending and tonumber(p[2]) + stale > asked then
+      load = load + tonumber(p[3])
+    elseif since >= asked then
+      load = load + amount * server.multiplier
+    else
+      redis.call('ZREM', recent_key(id), meeting_id)
     end
   end
-  local load = (base + reserved * amount) * server.multiplier
   redis.call('HSET', server_key, 'online', 'true', 'users', ARGV[5], 'meetings', ARGV[6],
     'largest_meeting', ARGV[7], 'videos', ARGV[8])
   if server.state == 'cordoned' and load == 0 and ARGV[6] == '0' then
@@ -77,7 +84,17 @@ if server.online then
   end
 end
 
+-- What may be ended here: copies of meetings that are over, or live elsewhere for certain.
 local reply = { happened }
 local copies = redis.call('HGETALL', old_copies_key(id))
-for i = 1, #copies do reply[i + 1] = copies[i] end
+for i = 1, #copies, 2 do
+  local holder = meeting_holder(copies[i])
+  local placing = holder and redis.call('HGET', pending_key(copies[i]), 'server_id') == holder
+  if holder == id and not placing then
+    redis.call('HDEL', old_copies_key(id), copies[i])
+  elseif not placing then
+    reply[#reply + 1] = copies[i]
+    reply[#reply + 1] = copies[i + 1]
+  end
+end
 return reply

@@ -2,7 +2,7 @@
 -- ARGV: meeting id, server id, "refused" (the server surely did not create it) or "unknown" (it may have)
 -- Reply: "released", "restored" (the record points to its former server again) or "kept"
 local id, server_id, verdict = ARGV[1], ARGV[2], ARGV[3]
-local p = redis.call('HMGET', pending_key(id), 'server_id', 'attempts', 'uncertain', 'previous', 'amount')
+local p = redis.call('HMGET', pending_key(id), 'server_id', 'uncertain', 'reserved')
 if p[1] ~= server_id then
   return 'kept'
 end
@@ -11,12 +11,12 @@ if verdict == 'unknown' then
   redis.call('HSET', pending_key(id), 'uncertain', 1)
   return 'kept'
 end
-if attempts > 0 or p[3] == '1' then
+if attempts > 0 or p[2] == '1' then
   return 'kept'
 end
-local server = read_server(server_id)
-if server and redis.call('ZSCORE', recent_key(server_id), id) then
-  add_load(server, -tonumber(p[5]))
+-- Once the poller has given up counting the reservation, it is not in the load any more.
+if redis.call('ZSCORE', recent_key(server_id), id) then
+  add_load(server_id, -tonumber(p[3]))
 end
 local m = redis.call('HMGET', meeting_key(id), 'server_id', 'voice_bridge')
 if m[1] ~= server_id then
@@ -24,11 +24,7 @@ if m[1] ~= server_id then
   redis.call('ZREM', recent_key(server_id), id)
   return 'kept'
 end
-if p[4] ~= '' then
-  redis.call('HSET', meeting_key(id), 'server_id', p[4])
-  redis.call('HDEL', old_copies_key(p[4]), id)
-  redis.call('DEL', pending_key(id))
-  redis.call('ZREM', recent_key(server_id), id)
+if restore_meeting(id, server_id) then
   return 'restored'
 end
 forget_meeting(id, server_id, m[2])

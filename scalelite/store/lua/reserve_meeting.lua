@@ -22,12 +22,12 @@ local function choose()
         local server = read_server(server_id)
         if server then
           found_any = true
-          if tag_count > 0 and tags[server.tag ~= '' and server.tag or 'none'] then
+          if tags[server.tag ~= '' and server.tag or 'none'] then
             return server
           end
           if server.tag == '' and not untagged then
             untagged = server
-            if tag_count == 0 then return server end
+            if tag_count == 0 and not required then return server end
           end
         end
       end
@@ -35,7 +35,7 @@ local function choose()
     if #ids < 32 then break end
     offset = offset + 32
   end
-  if tag_count > 0 and required then
+  if required then
     return nil, found_any and 'no_tagged_server' or 'no_servers'
   end
   return untagged, 'no_servers'
@@ -61,13 +61,17 @@ local function take_bridge()
   return nil
 end
 
-local function mark_pending(server, previous, now)
+-- `former` is the server that surely had the meeting before: {id, moderator password, tenant}, or {}.
+local function mark_pending(server, former, now)
+  local reserved = amount * server.multiplier
   redis.call('DEL', pending_key(id))
   redis.call('HSET', pending_key(id), 'server_id', server.id, 'attempts', 1, 'uncertain', 0,
-    'previous', previous, 'since', decimal(now), 'amount', decimal(amount))
+    'since', decimal(now), 'reserved', decimal(reserved), 'previous', former[1] or '',
+    'previous_pw', former[2] or '', 'previous_tenant', former[3] or '')
   redis.call('EXPIRE', pending_key(id), ttl)
   redis.call('ZADD', recent_key(server.id), decimal(now), id)
-  add_load(server, amount)
+  redis.call('EXPIRE', recent_key(server.id), RECENT_TTL)
+  add_load(server.id, reserved)
 end
 
 local m = redis.call('HMGET', meeting_key(id), 'server_id', 'moderator_pw', 'voice_bridge', 'tenant_id')
@@ -78,32 +82,46 @@ if m[1] then
   end
   local old_id = m[1]
   local server = read_server(old_id)
-  local meeting = { old_id, m[2] or '', m[3] or '', owner }
   if server and server.online and server.state ~= 'disabled' and verdict ~= 'move:' .. old_id then
+    local meeting = { old_id, m[2] or '', m[3] or '', owner }
     local pending = redis.call('EXISTS', pending_key(id))
     if server.state == 'cordoned' and pending == 0 and verdict ~= 'keep:' .. old_id then
       return { 'ask', meeting, server_reply(server), 0 }
     end
     if pending == 1 then
       redis.call('HINCRBY', pending_key(id), 'attempts', 1)
+      redis.call('HSET', pending_key(id), 'since', decimal(seconds()))
     end
     return { 'existing', meeting, server_reply(server), pending }
   end
-  -- Its server is offline, disabled or gone, or does not run it: place it anew, the record keeps its numbers.
+  -- Its server is offline, disabled or gone, or does not run it: placed anew as if it were new, save that it keeps
+  -- its number.
   excluded[old_id] = true
-  local chosen, why = choose()
+  local former, chosen, why = { old_id, m[2], owner }, nil, nil
+  local p = redis.call('HMGET', pending_key(id), 'server_id', 'previous', 'previous_pw', 'previous_tenant')
+  if p[1] == old_id and p[2] ~= '' then
+    -- It is not known to have got as far as there. If the server where it was is back, it had better stay.
+    former = { p[2], p[3], p[4] }
+    local server = not excluded[p[2]] and read_server(p[2])
+    if server and server.online and server.state == 'enabled' then
+      chosen, password = server, p[3]
+    end
+  end
+  if not chosen then
+    chosen, why = choose()
+  end
   if not chosen then
     return { why }
   end
   local now = seconds()
+  owner = owner ~= '' and owner or tenant
   remember_old_copy(old_id, id, m[2], now)
   redis.call('ZREM', recent_key(old_id), id)
-  redis.call('HDEL', old_copies_key(chosen.id), id)
-  redis.call('HSET', meeting_key(id), 'server_id', chosen.id)
+  redis.call('HSET', meeting_key(id), 'server_id', chosen.id, 'moderator_pw', password, 'tenant_id', owner)
   redis.call('EXPIRE', meeting_key(id), ttl)
   redis.call('SADD', ns .. 'meetings', id)
-  mark_pending(chosen, old_id, now)
-  return { 'new', { chosen.id, m[2] or '', m[3] or '', owner }, server_reply(chosen), 1 }
+  mark_pending(chosen, former, now)
+  return { 'new', { chosen.id, password, m[3] or '', owner }, server_reply(chosen), 1 }
 end
 
 local chosen, why = choose()
@@ -119,6 +137,5 @@ redis.call('HSET', meeting_key(id), 'server_id', chosen.id, 'moderator_pw', pass
   'voice_bridge', bridge, 'tenant_id', tenant)
 redis.call('EXPIRE', meeting_key(id), ttl)
 redis.call('SADD', ns .. 'meetings', id)
-redis.call('HDEL', old_copies_key(chosen.id), id)
-mark_pending(chosen, '', seconds())
+mark_pending(chosen, {}, seconds())
 return { 'new', { chosen.id, password, bridge, tenant }, server_reply(chosen), 1 }
