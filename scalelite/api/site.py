@@ -57,6 +57,9 @@ class Request(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The whole request is here: answer it from the table of hot routes, or leave it to Klein."""
+        if self.channel.refused:
+            # The end of a body that was too large came in the same segment.
+            return
         site: BalancerSite = self.channel.site
         self.channel.begun = None
         self.started = time.perf_counter()
@@ -137,6 +140,8 @@ class Request(server.Request):
             b"X-Request-Id: ", self.request_id.encode(),
             b"\r\nX-Runtime: ", b"%.6f" % (time.perf_counter() - self.started), b"\r\n",
         ]  # fmt: skip
+        if reply.status == 204:
+            del parts[2:7]
         if reply.headers:
             for name, value in reply.headers:
                 parts += (name, b": ", value, b"\r\n")
@@ -156,9 +161,10 @@ class Request(server.Request):
 
     def gotLength(self, length: int | None) -> None:
         """The headers are here: refuse at once a body that is declared too large."""
-        super().gotLength(length)
         if length is not None and length > self.channel.site.max_body_size:
             self.channel.refuse(replies.TOO_LARGE)
+        else:
+            super().gotLength(length)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Part of the body; one without declared length is refused once it has grown too large."""
@@ -227,6 +233,10 @@ class Channel(http.HTTPChannel):
         # twisted.web's own answer is bare text; every answer of ours is BBB's XML.
         self.refuse(replies.URI_TOO_LONG if self._receivedHeaderSize > self.totalHeadersSize else replies.MALFORMED)
 
+    def _send100Continue(self) -> None:
+        if not self.refused:
+            super()._send100Continue()
+
     def refuse(self, reply: Reply) -> None:
         """Answer without a request, and take no more: what the client still sends is thrown away."""
         if self.refused:
@@ -242,11 +252,14 @@ class Channel(http.HTTPChannel):
 
     def sweep(self, now: float, request_timeout: float, idle_timeout: float) -> None:
         """Close the connection if its client has been too slow, in seconds, with a request or with the next one."""
-        if self._handlingRequest and not self.refused:
+        if self.requests and self._handlingRequest and not self.refused:
             return
         if self.begun is not None:
             if now - self.begun > request_timeout:
                 self.transport.abortConnection()
+        elif now - self.idle_since > idle_timeout + request_timeout:
+            # Asked to close, but the client does not take what was still to be sent.
+            self.transport.abortConnection()
         elif now - self.idle_since > idle_timeout:
             self.loseConnection()
 
