@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from OpenSSL.crypto import X509, PKey
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
@@ -53,8 +52,8 @@ def certificate(host: str, expired: bool) -> x509.Certificate:
 @cache
 def _context(host: str, expired: bool) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.use_certificate(X509.from_cryptography(certificate(host, expired)))
-    context.use_privatekey(PKey.from_cryptography_key(_key()))
+    context.use_certificate(certificate(host, expired))
+    context.use_privatekey(_key())
     return context
 
 

@@ -133,7 +133,9 @@ def request(method: str, path: str, body: bytes = b"", content_type: str = "", *
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-async def fetch(node: Node, method: str, path: str, body: bytes = b"", content_type: str = "", **headers: str) -> Answer:
+async def fetch(
+    node: Node, method: str, path: str, body: bytes = b"", content_type: str = "", **headers: str
+) -> Answer:
     """One request on a connection of its own."""
     peer = await connect(node.port)
     peer.send(request(method, path, body, content_type, **headers))

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 import pytest_twisted
-from tests.simulator.peer import World, call, fetch, target
 
 from scalelite.simulator.checksums import digest
+from tests.simulator.peer import World, call, fetch, target
 
 ALGORITHMS = ("sha1", "sha256", "sha384", "sha512")
 FORM = "application/x-www-form-urlencoded"
