@@ -73,7 +73,6 @@ class _Job:
     headers: dict[str, str] = attrs.field(factory=dict)
     body: bytes = b""
     attempt: int = 0
-    deadline: float = END_DEADLINE
 
 
 class _Discard(Protocol):
@@ -158,7 +157,10 @@ def _analytics(node: Node, meeting: Meeting, joined: Sequence[User], meeting_id:
 
 
 class Callbacks:
-    """The callbacks of one node. End callbacks go out one at a time, as bbb-web has one thread for them."""
+    """The callbacks of one node. End callbacks go out one at a time, as bbb-web has one thread for them.
+
+    `deadline`: real seconds a receiver has for its whole answer; webhooks have HOOK_DEADLINE. `log`: all attempts.
+    """
 
     def __init__(self, node: Node, agent: IAgent, reactor: IReactorTime) -> None:
         self._node = node
@@ -168,6 +170,7 @@ class Callbacks:
         self._queue: deque[_Job] = deque()
         self._working = False
         self._generation = 0
+        self.deadline = END_DEADLINE
         self._tasks: set[Deferred[None]] = set()
         self._held: tuple[_Job, Appointment] | None = None
 
@@ -223,7 +226,7 @@ class Callbacks:
         checksum = hashlib.sha1(f"{url}{body}{key}".encode(), usedforsecurity=False).hexdigest()
         target = f"{url}{'&' if '?' in url else '?'}checksum={checksum}"
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        job = _Job("hook", "POST", target, HOOK_RETRIES, headers, body.encode(), deadline=HOOK_DEADLINE)
+        job = _Job("hook", "POST", target, HOOK_RETRIES, headers, body.encode())
         self._dispatch(job)
 
     def forget(self) -> None:
@@ -313,7 +316,8 @@ class Callbacks:
         headers = Headers({name: [value] for name, value in job.headers.items()})
         body = _Body(job.body) if job.body else None
         exchange = Deferred.fromCoroutine(self._exchange(job, headers, body))
-        exchange.addTimeout(job.deadline, self._reactor)
+        deadline = HOOK_DEADLINE if job.kind == "hook" else self.deadline
+        exchange.addTimeout(deadline, self._reactor)
         return await exchange
 
     async def _exchange(self, job: _Job, headers: Headers, body: _Body | None) -> int:

@@ -91,6 +91,19 @@ async def test_a_hanging_receiver_delays_the_others_and_a_restart_forgets_them(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_receiver_that_never_answers_is_given_up(world: World, front_end: FrontEnd) -> None:
+    world.node.callbacks.deadline = 0.02
+    front_end.answers.append("hang")
+    end_meeting(world, front_end, "m1")
+    end_meeting(world, front_end, "m2")
+    await delivered(world, 2)
+    assert [entry.outcome for entry in world.node.callbacks.log][1] == "200"
+    world.pass_time(30)
+    await delivered(world, 3)
+    assert [seen.path[-2:] for seen in front_end.seen] == ["m1", "m2", "m1"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_each_format_of_a_recording_is_announced_after_the_end(world: World, front_end: FrontEnd) -> None:
     world.node.create(
         "m1",
