@@ -74,6 +74,6 @@ def multipart_fields(request: Request, body: bytes) -> Params:
             part.close()
     except (multipart.MultipartError, UnicodeDecodeError) as error:
         raise MalformedQuery(f"a broken multipart form: {type(error).__name__}") from None
-    if any("\0" in (value or "") for value in fields.values()):
+    if any("\0" in name or "\0" in (value or "") for name, value in fields.items()):
         raise MalformedQuery("NUL")
     return fields
