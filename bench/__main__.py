@@ -122,7 +122,7 @@ def everything(check: bool, rounds: int, seconds: float) -> None:
 
 @main.command()
 @click.argument(
-    "kind", type=click.Choice(["index", "unknown", "join", "proxied", "create", "create-new", "getmeetings"])
+    "kind", type=click.Choice(["index", "unknown", "join", "proxied", "create", "create-new", "getmeetings", "poll"])
 )
 @click.option("--lines", default=30, show_default=True, help="How many functions are shown.")
 @click.option("--order", default="tottime", show_default=True, help="How they are sorted: tottime, cumulative, ncalls.")

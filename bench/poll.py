@@ -30,11 +30,14 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
         ours: dict[int, list[tuple[float, float]]] = {FEW: [], MANY: []}
         treq: list[tuple[float, float]] = []
         plain: list[tuple[float, float]] = []
+        redis_cpu: list[float] = []
         first, _ = passes[MANY].run()
         passes[FEW].run()
         bare[MANY].round("treq+lxml", CONCURRENCY)
         for _ in range(min(rounds, 8)):
+            before = redis.cpu()
             ours[MANY].append(passes[MANY].run())
+            redis_cpu.append(redis.cpu() - before)
             treq.append(bare[MANY].round("treq+lxml", CONCURRENCY)[:2])
             plain.append(bare[MANY].round("agent", CONCURRENCY)[:2])
             ours[FEW].append(passes[FEW].run())
@@ -59,6 +62,7 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
                     many[1] / MANY / (few[1] / FEW),
                     note=f"{many[1] / MANY * 1e3:.2f} / {few[1] / FEW * 1e3:.2f} ms",
                 ),
+                Figure("CPU of Redis in such a pass", min(redis_cpu), unit="s"),
                 Figure("a pass that asks for versions too", first, unit="s"),
             ],
         )

@@ -21,10 +21,13 @@ from scalelite.settings import load_settings
 
 
 class Polling(Process):
-    """The process."""
+    """The process. `profile`: a file for cProfile's statistics, written at the end."""
 
-    def __init__(self, redis: Redis, namespace: str, servers: int) -> None:
-        super().__init__(python("bench.polling"), SERVER_CORE, balancer_settings(redis, namespace), pipes=True)
+    def __init__(self, redis: Redis, namespace: str, servers: int, *, profile: Path | None = None) -> None:
+        command = python("bench.polling")
+        if profile is not None:
+            command = python("cProfile", "-o", str(profile), "-m", "bench.polling")
+        super().__init__(command, SERVER_CORE, balancer_settings(redis, namespace), pipes=True)
         self._servers = servers
 
     def run(self) -> tuple[float, float]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from bench import calls
 from bench.getmeetings import ATTENDEES, MEETINGS, SERVERS, Caller
 from bench.load import API, wrk
+from bench.poll import MANY
+from bench.polling import Polling
 from bench.processes import ROOT, Balancer, Redis, Simulator
 from bench.requests import NEW_PER_SECOND
 from bench.seed import seed
@@ -45,19 +47,35 @@ LOADS: dict[str, Callable[[Balancer, float], None]] = {
 }
 
 
-def run(kind: str, seconds: float, lines: int, order: str) -> str:
-    """The functions that cost most, as pstats prints them; `order` is one of pstats' sort keys."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
-        path = Path(folder) / "profile"
+def _poll(folder: Path, passes: int) -> Path:
+    with ExitStack() as stack:
+        redis = stack.enter_context(Redis())
+        simulator = stack.enter_context(Simulator(MANY, meetings=MEETINGS, attendees=ATTENDEES))
+        seed(redis, "bench", simulator, MANY)
+        with Polling(redis, "bench", MANY, profile=folder / "profile") as polling:
+            for _ in range(passes):
+                polling.run()
+    return folder / "profile"
+
+
+def _serve(kind: str, folder: Path, seconds: float) -> Path:
+    with ExitStack() as stack:
         redis = stack.enter_context(Redis())
         filled = {"meetings": MEETINGS, "attendees": ATTENDEES} if kind == "getmeetings" else {}
         servers = SERVERS if kind == "getmeetings" else 10
         simulator = stack.enter_context(Simulator(servers, **filled))
         seed(redis, "bench", simulator, servers)
-        with Balancer(redis, "bench", profile=path) as balancer:
+        with Balancer(redis, "bench", profile=folder / "profile") as balancer:
             calls.make_meetings(balancer.port, _KNOWN)
             LOADS[kind](balancer, seconds)
-        text = io.StringIO()
+    return folder / "profile"
+
+
+def run(kind: str, seconds: float, lines: int, order: str) -> str:
+    """The functions that cost most, as pstats prints them; `order` is one of pstats' sort keys."""
+    text = io.StringIO()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        path = _poll(Path(folder), max(2, int(seconds))) if kind == "poll" else _serve(kind, Path(folder), seconds)
         pstats.Stats(str(path), stream=text).sort_stats(order).print_stats(lines)
     shown = text.getvalue()
     # Folders of packages say nothing and make the lines long.
