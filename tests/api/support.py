@@ -146,3 +146,31 @@ def responses(data: bytes, *, head: bool = False) -> Iterator[RawAnswer]:
         assert len(data) >= size, (top, data)
         yield RawAnswer(status, top + b"\r\n", data[:size])
         data = data[size:]
+
+
+async def load_of(balancer: Balancer, server_id: str) -> float | None:
+    """A server's load as it counts for new meetings; None if it takes none."""
+    score = await balancer.redis("ZSCORE", balancer.key("server_load"), server_id)
+    return None if score is None else float(score)
+
+
+async def record_of(balancer: Balancer, meeting_id: str) -> dict[str, str]:
+    """A meeting's record as Scalelite would read it; empty if there is none."""
+    flat = await balancer.redis("HGETALL", balancer.key(f"meeting:{meeting_id}"))
+    return dict(flat) if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def bridges(balancer: Balancer) -> dict[str, str]:
+    """Voice bridges given out: number to meeting id."""
+    flat = await balancer.redis("HGETALL", balancer.key("voice_bridges"))
+    return dict(flat) if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def bookkeeping(balancer: Balancer) -> set[str]:
+    """Names of all keys about meetings: nothing of a meeting is left if there are none."""
+    names = {name.removeprefix(balancer.key("")) for name in await balancer.redis("KEYS", "*")}
+    return {
+        name
+        for name in names
+        if name.startswith(("meeting:", "meetings", "voice_bridges", "balancer:pending", "balancer:old_copies"))
+    }

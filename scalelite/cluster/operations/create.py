@@ -97,6 +97,10 @@ class MeetingCreator:
             try:
                 forwarded = await self._forwarded(params, tenant, reservation)
                 answer = await self._client.call(host, "create", forwarded, body=body)
+                if answer.text("messageKey") == "idNotUnique" and _password_is_ours(params, forwarded, reservation):
+                    # An earlier create put it there; BBB then compares both passwords, unless none is sent.
+                    forwarded.pop("moderatorPW")
+                    answer = await self._client.call(host, "create", forwarded, body=body)
             except Exception as error:
                 never_sent = isinstance(error, NeverSent | StoreError)
                 await self._release(meeting, refused=never_sent)
@@ -212,3 +216,10 @@ class MeetingCreator:
             await self._meetings.release(meeting, refused=refused)
         except StoreError as error:
             self._log.warn("a failed create stays pending until the next poll: {error}", error=error)
+
+
+def _password_is_ours(params: Params, forwarded: Params, reservation: Reservation) -> bool:
+    """Whether the call was sent with no password but the one that we made up for the meeting."""
+    ours = reservation.meeting.moderator_pw if reservation.pending and reservation.meeting else None
+    given = any((params.get(name) or "").strip() for name in ("moderatorPW", "attendeePW"))
+    return not given and not forwarded.get("attendeePW") and bool(ours) and forwarded.get("moderatorPW") == ours
