@@ -126,6 +126,8 @@ def _plain_call(table: Table, words: Sequence[str], program: str) -> Call:
         raise Failed(f"Unknown command '{words[0]} {words[1]}'; did you mean {joined}?", MISUSED)
     try:
         call: Call = group.main(list(words), program, standalone_mode=False)
+    except click.NoSuchOption as error:
+        raise Failed(f"No such option: {error.option_name}", MISUSED) from None
     except click.UsageError as error:
         raise Failed(_one_line(error.format_message()), MISUSED) from None
     return call

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from twisted.logger import FilteringLogObserver, LogEvent, LogLevel, LogLevelFilterPredicate, formatEvent
+from twisted.logger import FilteringLogObserver, ILogObserver, LogEvent, LogLevel, LogLevelFilterPredicate, formatEvent
 from twisted.logger import globalLogBeginner as beginner
+from zope.interface import provider
 
 
 def log_to(stream: TextIO) -> None:
     """Send the process's log there, for good."""
 
+    @provider(ILogObserver)
     def write(event: LogEvent) -> None:
         word = "WARNING" if event["log_level"] is LogLevel.warn else "ERROR"
         text = " ".join(formatEvent(event).split())

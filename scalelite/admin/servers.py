@@ -185,9 +185,7 @@ async def panic_server(context: Context, call: Call) -> int:
     try:
         recorded = await context.pool.meetings.on_server(server.id)
         if recorded:
-            question = (
-                f"WARNING: You are trying to panic a server with {len(recorded)} recorded meetings, to be cleared"
-            )
+            question = f"WARNING: You are trying to clear {_count(len(recorded))} off server {shown(server.id)}"
             refused = await confirm(console, question, agreed=call.has(YES), piped=call.rake)
             if refused:
                 return refused

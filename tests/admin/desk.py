@@ -1,0 +1,113 @@
+"""An operator's desk in a test: a console that is only memory, and commands run on a balancer's pool."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import attrs
+from twisted.internet import reactor
+
+from scalelite import service
+from scalelite.admin.commands import TABLE
+from scalelite.admin.line import parse
+from scalelite.admin.run import error_line, run
+from scalelite.admin.table import Actor, Command, Context, Failed
+from scalelite.bbb.client import BBBClient
+from scalelite.settings import Settings
+from scalelite.store.meetings import MeetingStore
+from scalelite.store.servers import ServerStore
+from tests.balancer import Balancer
+
+
+@attrs.define
+class MemoryConsole:
+    """Answers questions from `answers`, and is at the end of input after them."""
+
+    answers: list[str] = attrs.field(factory=list)
+    is_terminal: bool = False
+    printed: list[str] = attrs.field(factory=list)
+    complaints: list[str] = attrs.field(factory=list)
+    secret_prompts: list[str] = attrs.field(factory=list)
+
+    def out(self, line: str = "") -> None:
+        self.printed.append(line + "\n")
+
+    def err(self, line: str) -> None:
+        self.complaints.append(line + "\n")
+
+    async def read_line(self) -> str | None:
+        return self.answers.pop(0) if self.answers else None
+
+    async def read_secret(self, prompt: str) -> str | None:
+        self.secret_prompts.append(prompt)
+        return await self.read_line()
+
+
+class BalancerPool:
+    """A balancer's own stores, and a BBB client."""
+
+    def __init__(self, parts: service.Parts) -> None:
+        self._parts = parts
+        self.clock: Any = reactor
+
+    @property
+    def servers(self) -> ServerStore:
+        return self._parts.servers
+
+    @property
+    def meetings(self) -> MeetingStore:
+        return self._parts.meetings
+
+    @cached_property
+    def client(self) -> BBBClient:
+        return service.bbb_client(self._parts)
+
+
+@attrs.frozen
+class Result:
+    """What a command line came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+@attrs.define
+class Desk:
+    """Runs command lines; `pool` and `settings` may be replaced."""
+
+    pool: Any
+    settings: Settings
+    deadline: float = 15.0
+    _ids: Any = attrs.field(factory=lambda: itertools.count(1))
+
+    @classmethod
+    def of(cls, balancer: Balancer) -> Desk:
+        return cls(BalancerPool(balancer.parts), balancer.settings)
+
+    async def run(
+        self,
+        *words: str,
+        answers: tuple[str, ...] = (),
+        terminal: bool = False,
+        table: Mapping[str, Command] = TABLE,
+    ) -> Result:
+        """Run a command line, as the front-ends do; `answers` is what is on standard input."""
+        console = MemoryConsole(list(answers), terminal)
+        context = Context(
+            self.settings,
+            self.pool,
+            console,
+            Actor("ada", "test"),
+            lambda: f"new-{next(self._ids)}",
+            self.deadline,
+        )
+        try:
+            status = await run(context, parse(table, words))
+        except Failed as failure:
+            console.err(error_line(failure))
+            status = failure.status
+        return Result(status, "".join(console.printed), "".join(console.complaints))

@@ -1,0 +1,587 @@
+"""The commands around servers: every line they print, in both spellings, and what they leave in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import attrs
+import pytest
+import pytest_twisted
+
+from scalelite.cluster.records import ServerState
+from scalelite.simulator import Fault
+from scalelite.store.errors import StoreUnavailable
+from tests.admin.desk import Desk, Result
+from tests.balancer import Balancer
+
+URL = "https://bbb7.example.net/bigbluebutton/api"
+QUESTION = "If you still wish to continue please enter `yes`\n"
+LOAD_WARNING = (
+    "WARNING: You are trying to disable a server with active load. You should use the cordon option if\n"
+    "          you do not want to clear all the meetings\n"
+)
+NO_TERMINAL = "ERROR: Nothing was changed: there is no terminal to ask on, so add --yes if you are sure\n"
+
+
+def spelled(spelling: str, name: str, *arguments: str) -> list[str]:
+    """A command in one of the spellings."""
+    return [name, *arguments] if spelling == "plain" else [f"{name}[{','.join(arguments)}]"]
+
+
+both = pytest.mark.parametrize("spelling", ["plain", "rake"])
+
+
+async def state_of(balancer: Balancer, server_id: str) -> str | None:
+    found = await balancer.parts.servers.find(server_id)
+    return found.state.value if found else None
+
+
+async def meetings_on(balancer: Balancer, server_id: str) -> list[str]:
+    return [meeting.id for meeting in await balancer.parts.meetings.on_server(server_id)]
+
+
+def running_on(balancer: Balancer, meeting_id: str) -> list[str]:
+    """The servers on which a meeting runs and has not been told to end."""
+    return [s for s in balancer.living_on(meeting_id) if not balancer.nodes[s].meetings[meeting_id].forcibly_ended]
+
+
+async def hold_meetings(balancer: Balancer, *meeting_ids: str, server_id: str = "s1") -> None:
+    """One server that holds these meetings."""
+    await balancer.add_server(server_id)
+    await balancer.poll_now()
+    for meeting_id in meeting_ids:
+        assert (await balancer.call("create", meetingID=meeting_id, name=meeting_id)).returncode == "SUCCESS"
+
+
+# servers
+
+
+@pytest_twisted.ensureDeferred
+async def test_servers_are_listed_line_by_line_as_scalelite_does(balancer: Balancer, desk: Desk) -> None:
+    await balancer.parts.servers.add("7c0f8f6e", URL, "0f3c", 2.0, "gold")
+    await balancer.parts.servers.set_state("7c0f8f6e", ServerState.ENABLED)
+    await balancer.redis("HSET", balancer.key("server:7c0f8f6e"), "online", "true", "bbb_version", "3.0.4")
+    await balancer.redis("ZADD", balancer.key("server_load"), "21", "7c0f8f6e")
+    await balancer.parts.servers.add("new", "http://10.0.0.1/api", "s")
+    result = await desk.run("rake", "servers")
+    assert result == Result(
+        0,
+        "id: 7c0f8f6e\n"
+        "\turl: https://bbb7.example.net/bigbluebutton/api\n"
+        "\tsecret: 0f3c\n"
+        "\tenabled\n"
+        "\tload: 21.0\n"
+        "\tload multiplier: 2.0\n"
+        "\tbbb version: 3.0.4\n"
+        "\ttag: gold\n"
+        "\tonline\n"
+        "id: new\n"
+        "\turl: http://10.0.0.1/api\n"
+        "\tsecret: s\n"
+        "\tdisabled\n"
+        "\tload: unavailable\n"
+        "\tload multiplier: 1.0\n"
+        "\tbbb version: \n"
+        "\ttag: \n"
+        "\toffline\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "clear"),
+    [
+        (["servers"], False),
+        (["servers", "--json"], False),
+        (["servers", "--show-secrets"], True),
+        (["servers", "--json", "--show-secrets"], True),
+        (["servers[]"], True),
+        (["rake", "servers"], True),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_secrets_are_masked_unless_asked_for_or_spelled_as_rake(
+    balancer: Balancer, desk: Desk, words: list[str], clear: bool
+) -> None:
+    await balancer.parts.servers.add("one", URL, "0f3c")
+    result = await desk.run(*words)
+    assert ("0f3c" in result.out, "*****" in result.out) == (clear, not clear)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_pool_is_no_error(desk: Desk) -> None:
+    assert await desk.run("servers") == Result(0, "", "No servers are configured\n")
+    assert await desk.run("servers", "--json") == Result(0, "[]\n", "")
+
+
+@pytest_twisted.ensureDeferred
+async def test_json_lists_every_field(balancer: Balancer, desk: Desk) -> None:
+    await balancer.parts.servers.add("one", URL, "0f3c", 1.5, "gold")
+    result = await desk.run("servers", "--json")
+    assert json.loads(result.out) == [
+        {
+            "id": "one",
+            "url": URL,
+            "secret": "*****",
+            "state": "disabled",
+            "load": None,
+            "load_multiplier": 1.5,
+            "bbb_version": "",
+            "tag": "gold",
+            "online": False,
+        }
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stored_tag_cannot_forge_a_line_of_the_listing(balancer: Balancer, desk: Desk) -> None:
+    await balancer.parts.servers.add("one", URL, "s", 1.0, "x\nid: forged\x1b[2J")
+    assert "\ttag: x\\nid: forged\\x1b[2J\n" in (await desk.run("servers")).out
+
+
+# servers:add
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_an_added_server_is_disabled_and_offline(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    result = await desk.run(*spelled(spelling, "servers:add", URL, "0f3c"))
+    assert result == Result(0, "OK\nid: new-1\n", "")
+    fields = await balancer.redis("HGETALL", balancer.key("server:new-1"))
+    assert dict(zip(fields[::2], fields[1::2], strict=True)) == {
+        "url": URL,
+        "secret": "0f3c",
+        "online": "false",
+        "load_multiplier": "1.0",
+    }
+    assert await balancer.redis("SMEMBERS", balancer.key("servers")) == ["new-1"]
+    assert await balancer.redis("EXISTS", balancer.key("server_enabled")) == 0
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_multiplier_and_tag_are_stored(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    await desk.run(*spelled(spelling, "servers:add", URL, "0f3c", "2.5", "gold"))
+    server = await balancer.parts.servers.find("new-1")
+    assert server is not None
+    assert (server.load_multiplier, server.tag) == (2.5, "gold")
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "0.0"])
+@both
+@pytest_twisted.ensureDeferred
+async def test_an_unreadable_multiplier_becomes_one_with_a_warning(
+    balancer: Balancer, desk: Desk, spelling: str, text: str
+) -> None:
+    result = await desk.run(*spelled(spelling, "servers:add", URL, "s", text))
+    assert result.out == "WARNING! Load-multiplier was not readable or 0, so it is now 1\nOK\nid: new-1\n"
+    assert await balancer.redis("HGET", balancer.key("server:new-1"), "load_multiplier") == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "err"),
+    [
+        (["servers:add"], 1, "Error: Please input at least a URL and a secret!\n"),
+        (["servers:add", URL], 1, "Error: Please input at least a URL and a secret!\n"),
+        (["servers:add", URL, ""], 1, "Error: Please input at least a URL and a secret!\n"),
+        (["rake", "servers:add"], 1, "Error: Please input at least a URL and a secret!\n"),
+        (["servers:add[,s]"], 1, "Error: Please input at least a URL and a secret!\n"),
+        (["servers:add[ftp://x,s]"], 1, "Error: Server URL must start with http:// or https://\n"),
+        (["servers:add", "HTTP://x/api", "s"], 1, "Error: Server URL must start with http:// or https://\n"),
+        (
+            ["servers:add", "https:///api", "s"],
+            1,
+            "Error: Server URL must have a host name or an address, and no user, after http:// or https://\n",
+        ),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_server_is_not_added(
+    balancer: Balancer, desk: Desk, words: list[str], status: int, err: str
+) -> None:
+    assert await desk.run(*words) == Result(status, "", err)
+    assert await balancer.redis("KEYS", "*") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_odd_urls_and_multipliers_are_accepted_with_a_warning(balancer: Balancer, desk: Desk) -> None:
+    assert (await desk.run("servers:add", "https://h/", "s")).err == (
+        "WARNING: Server URL does not end in /api; `bbb-conf --secret` shows the whole URL\n"
+    )
+    assert (await desk.run("servers:add", URL, "s", "--", "-2")).err == (
+        "WARNING: With a negative load-multiplier, a server seems the emptier the fuller it is\n"
+    )
+    again = await desk.run("servers:add", URL + "/", "s")
+    assert again == Result(0, "OK\nid: new-3\n", "WARNING: Server new-2 has the same URL\n")
+    assert len(await balancer.parts.servers.all()) == 3
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_a_secret_can_be_read_from_standard_input(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    result = await desk.run(*spelled(spelling, "servers:add", URL, "-"), answers=(" 0f3c ",))
+    assert result == Result(0, "OK\nid: new-1\n", "")
+    assert await balancer.redis("HGET", balancer.key("server:new-1"), "secret") == "0f3c"
+
+
+@pytest.mark.parametrize("answers", [(), ("",), ("  ",)])
+@pytest_twisted.ensureDeferred
+async def test_no_secret_on_standard_input_adds_nothing(
+    balancer: Balancer, desk: Desk, answers: tuple[str, ...]
+) -> None:
+    result = await desk.run("servers:add", URL, "-", answers=answers)
+    assert result == Result(1, "", "Error: Please input at least a URL and a secret!\n")
+    assert await balancer.parts.servers.all() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_host_names_as_ids_are_in_lower_case_and_taken_once(balancer: Balancer, desk: Desk) -> None:
+    desk.settings = attrs.evolve(desk.settings, server_id_is_hostname=True)
+    assert (await desk.run("servers:add", "https://BBB2.Example.net:8443/api", "s")).out == "OK\nid: bbb2.example.net\n"
+    again = await desk.run("servers:add[https://bbb2.example.net/api,other]")
+    assert again == Result(1, "", "ERROR: Server already exists with id 'bbb2.example.net'\n")
+    assert await balancer.redis("HGET", balancer.key("server:bbb2.example.net"), "secret") == "s"
+
+
+# What all commands on one server have in common
+
+ON_ONE = ["servers:remove", "servers:enable", "servers:cordon", "servers:disable", "servers:panic"]
+
+
+@both
+@pytest.mark.parametrize("name", ON_ONE)
+@pytest_twisted.ensureDeferred
+async def test_an_unknown_server_is_named(desk: Desk, name: str, spelling: str) -> None:
+    result = await desk.run(*spelled(spelling, name, "nope"))
+    assert result == Result(1, "", "ERROR: No server found with id: nope\n")
+
+
+@pytest.mark.parametrize("name", ON_ONE)
+@pytest_twisted.ensureDeferred
+async def test_without_an_id_there_is_no_server(desk: Desk, name: str) -> None:
+    assert await desk.run(f"{name}[]") == Result(1, "", "ERROR: No server found with id: \n")
+    assert await desk.run(name, "") == await desk.run(name)
+    assert (await desk.run(name)).status == 2
+
+
+@pytest.mark.parametrize("name", [*ON_ONE, "servers", "status"])
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_fails_is_one_line_and_status_1(desk: Desk, name: str) -> None:
+    class Broken:
+        async def find(self, server_id: str) -> None:
+            raise StoreUnavailable("Redis cannot be reached: it burns")
+
+        async def all(self) -> None:
+            raise StoreUnavailable("Redis cannot be reached: it burns")
+
+    class BrokenPool:
+        servers = Broken()
+
+    desk.pool = BrokenPool()
+    words = [name, "s1"] if name in ON_ONE else [name]
+    assert await desk.run(*words) == Result(1, "", "ERROR: Redis cannot be reached: it burns\n")
+
+
+# enable and cordon
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_enable_and_cordon_say_what_they_do(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    await balancer.parts.servers.add("s1", URL, "s")
+    result = await desk.run(*spelled(spelling, "servers:enable", "s1"))
+    assert result == Result(0, "Enabling server s1...\nOK\n", "")
+    assert await state_of(balancer, "s1") == "enabled"
+    result = await desk.run(*spelled(spelling, "servers:cordon", "s1"))
+    assert result == Result(0, "Cordoning server s1...\nOK\n", "")
+    assert await state_of(balancer, "s1") == "cordoned"
+
+
+@pytest_twisted.ensureDeferred
+async def test_commands_of_a_rake_line_run_in_order_up_to_the_first_that_fails(balancer: Balancer, desk: Desk) -> None:
+    for server_id in ("s1", "s2", "s3"):
+        await balancer.parts.servers.add(server_id, URL, "s")
+    result = await desk.run("servers:enable[s1]", "servers:cordon[s2]", "servers:enable[x]", "servers:enable[s3]")
+    assert result == Result(
+        1,
+        "Enabling server s1...\nOK\nCordoning server s2...\nOK\n",
+        "ERROR: No server found with id: x\n",
+    )
+    assert [await state_of(balancer, s) for s in ("s1", "s2", "s3")] == ["enabled", "cordoned", "disabled"]
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "err"),
+    [
+        ("servers:enable", "Enabling server s1...\n", "ERROR: Server with id 's1' is deleted\n"),
+        (
+            "servers:cordon",
+            "Cordoning server s1...\n",
+            "ERROR: Failed to cordon server s1 - Server with id 's1' is deleted\n",
+        ),
+        ("servers:disable", "Disabling server s1...\n", "ERROR: Server with id 's1' is deleted\n"),
+        (
+            "servers:panic",
+            "Panicking server s1...\n",
+            "ERROR: Failed to panic server s1 - Server with id 's1' is deleted\n",
+        ),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_server_removed_under_the_command_is_an_error(
+    balancer: Balancer, desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, out: str, err: str
+) -> None:
+    await balancer.parts.servers.add("s1", URL, "s")
+
+    async def gone(server_id: str, state: ServerState) -> None:
+        return None
+
+    monkeypatch.setattr(balancer.parts.servers, "set_state", gone)
+    assert await desk.run(name, "s1") == Result(1, out, err)
+
+
+# remove
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_a_server_without_meetings_is_removed_with_all_its_keys(
+    balancer: Balancer, desk: Desk, spelling: str
+) -> None:
+    await balancer.add_server("s1")
+    await balancer.poll_now()
+    result = await desk.run(*spelled(spelling, "servers:remove", "s1"))
+    assert result == Result(0, "Removing server s1...\nOK\n", "")
+    assert await balancer.redis("KEYS", "*") == []
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_a_server_with_meetings_is_not_removed(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    await hold_meetings(balancer, "m1", "m2")
+    result = await desk.run(*spelled(spelling, "servers:remove", "s1"))
+    assert (result.status, result.out) == (1, "Removing server s1...\n")
+    assert result.err.startswith("ERROR: Server s1 was not removed: 2 meetings recorded there.")
+    assert await state_of(balancer, "s1") == "enabled"
+    assert await meetings_on(balancer, "s1") == ["m1", "m2"]
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_a_forced_removal_leaves_no_orphans(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    await hold_meetings(balancer, "m1")
+    result = await desk.run(*spelled(spelling, "servers:remove", "s1"), "--force")
+    assert result == Result(0, "Removing server s1...\nOK\n", "WARNING: 1 meeting forgotten, and may still run there\n")
+    assert await state_of(balancer, "s1") is None
+    assert await balancer.where("m1") is None
+    assert await balancer.redis("EXISTS", balancer.key("meetings"), balancer.key("voice_bridges")) == 0
+
+
+# disable
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_a_server_without_load_or_meetings_is_disabled_unasked(
+    balancer: Balancer, desk: Desk, spelling: str
+) -> None:
+    await balancer.add_server("s1")
+    await balancer.poll_now()
+    result = await desk.run(*spelled(spelling, "servers:disable", "s1"))
+    assert result == Result(0, "Disabling server s1...\nOK\n", "")
+    assert await state_of(balancer, "s1") == "disabled"
+
+
+@pytest.mark.parametrize("answer", ["yes", "YES", " Yes "])
+@pytest_twisted.ensureDeferred
+async def test_yes_ends_the_meetings_and_disables(balancer: Balancer, desk: Desk, answer: str) -> None:
+    await hold_meetings(balancer, "m1", "m2")
+    result = await desk.run("servers:disable", "s1", answers=(answer,), terminal=True)
+    assert result == Result(
+        0,
+        f"Disabling server s1...\n{LOAD_WARNING}{QUESTION}Clearing Meeting id=m1\nClearing Meeting id=m2\nOK\n",
+        "",
+    )
+    assert await state_of(balancer, "s1") == "disabled"
+    assert await meetings_on(balancer, "s1") == []
+    assert running_on(balancer, "m1") == running_on(balancer, "m2") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "answers", "terminal", "status"),
+    [
+        (["servers:disable", "s1"], ("no",), True, 1),
+        (["servers:disable", "s1"], ("",), True, 1),
+        (["servers:disable", "s1"], ("y",), True, 1),
+        (["servers:disable", "s1"], (), True, 1),
+        (["servers:disable[s1]"], ("no",), True, 1),
+        (["servers:disable[s1]"], ("no",), False, 1),
+        (["servers:disable[s1]"], (), False, 2),
+        (["servers:disable", "s1"], ("yes",), False, 2),
+        (["servers:panic", "s1"], ("no",), True, 1),
+        (["servers:panic", "s1"], (), True, 1),
+        (["servers:panic[s1]"], ("no",), False, 1),
+        (["servers:panic[s1]"], (), False, 2),
+        (["servers:panic", "s1"], ("yes",), False, 2),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_anything_but_yes_changes_nothing(
+    balancer: Balancer, desk: Desk, words: Sequence[str], answers: tuple[str, ...], terminal: bool, status: int
+) -> None:
+    await hold_meetings(balancer, "m1")
+    result = await desk.run(*words, answers=answers, terminal=terminal)
+    assert result.status == status
+    if status == 1:
+        assert result.out.endswith(f"{QUESTION}Aborted\n")
+        assert result.err == ""
+    else:
+        assert result.err == NO_TERMINAL
+        assert "OK" not in result.out
+    assert await state_of(balancer, "s1") == "enabled"
+    assert await meetings_on(balancer, "s1") == ["m1"]
+    assert running_on(balancer, "m1") == ["s1"]
+
+
+@pytest.mark.parametrize("name", ["servers:disable", "servers:panic"])
+@pytest.mark.parametrize(
+    "spelling",
+    [("{name}", "s1", "--yes"), ("{name}", "--force", "s1"), ("{name}[s1]", "--yes")],
+)
+@pytest_twisted.ensureDeferred
+async def test_yes_on_the_line_needs_no_terminal(
+    balancer: Balancer, desk: Desk, name: str, spelling: tuple[str, ...]
+) -> None:
+    await hold_meetings(balancer, "m1")
+    result = await desk.run(*(word.format(name=name) for word in spelling))
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines()[1:] == ["Clearing Meeting id=m1", "OK"]
+    assert running_on(balancer, "m1") == []
+
+
+@pytest.mark.parametrize("name", ["servers:disable", "servers:panic"])
+@pytest_twisted.ensureDeferred
+async def test_a_script_may_pipe_its_yes_into_the_rake_spelling(balancer: Balancer, desk: Desk, name: str) -> None:
+    await hold_meetings(balancer, "m1")
+    result = await desk.run(f"{name}[s1]", answers=("yes",))
+    assert result.status == 0
+    assert result.out.endswith(f"{QUESTION}Clearing Meeting id=m1\nOK\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_load_alone_is_asked_about_and_so_are_meetings_without_load(balancer: Balancer, desk: Desk) -> None:
+    node = await balancer.add_server("s1")
+    node.create("foreign")
+    await balancer.poll_now()
+    assert (await desk.run("servers:disable", "s1", answers=("no",), terminal=True)).status == 1
+    await hold_meetings(balancer, "m1", server_id="s2")
+    await balancer.redis("ZREM", balancer.key("server_load"), "s2")
+    assert (await desk.run("servers:disable", "s2", answers=("no",), terminal=True)).status == 1
+
+
+# panic
+
+
+@both
+@pytest_twisted.ensureDeferred
+async def test_panic_of_a_server_without_meetings_asks_nothing(balancer: Balancer, desk: Desk, spelling: str) -> None:
+    await balancer.add_server("s1")
+    result = await desk.run(*spelled(spelling, "servers:panic", "s1"))
+    assert result == Result(0, "Panicking server s1...\nOK\n", "")
+    assert await state_of(balancer, "s1") == "disabled"
+
+
+@pytest_twisted.ensureDeferred
+async def test_panic_asks_and_then_clears(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "m1", "m2")
+    result = await desk.run("servers:panic", "s1", answers=("yes",), terminal=True)
+    assert result == Result(
+        0,
+        "Panicking server s1...\n"
+        f"WARNING: You are trying to clear 2 meetings off server s1\n{QUESTION}"
+        "Clearing Meeting id=m1\nClearing Meeting id=m2\nOK\n",
+        "",
+    )
+    assert await state_of(balancer, "s1") == "disabled"
+    assert running_on(balancer, "m1") == running_on(balancer, "m2") == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "living"),
+    [
+        ("", "disabled", []),
+        (",false,false", "disabled", []),
+        (",true", "enabled", []),
+        (",true,no", "enabled", []),
+        (",,true", "disabled", ["s1"]),
+        (",no,yes", "disabled", ["s1"]),
+        (",true,true", "enabled", ["s1"]),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_flags_of_panic_mean_what_they_say(
+    balancer: Balancer, desk: Desk, flags: str, state: str, living: list[str]
+) -> None:
+    await hold_meetings(balancer, "m1")
+    result = await desk.run(f"servers:panic[s1{flags}]", "--yes")
+    assert (result.status, result.out) == (0, "Panicking server s1...\nClearing Meeting id=m1\nOK\n")
+    assert await state_of(balancer, "s1") == state
+    assert running_on(balancer, "m1") == living
+    assert await balancer.where("m1") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flag_that_is_neither_true_nor_false_changes_nothing(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "m1")
+    result = await desk.run("servers:panic[s1,perhaps]", "--yes")
+    assert result == Result(1, "", "ERROR: KEEP_STATE must be true or false, not 'perhaps'\n")
+    assert await state_of(balancer, "s1") == "enabled"
+
+
+@pytest_twisted.ensureDeferred
+async def test_meetings_that_can_not_be_ended_now_are_ended_by_the_poller(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "m1", "m2")
+    node = balancer.nodes["s1"]
+    node.faults.set("end", Fault.WRONG_SECRET)
+    result = await desk.run("servers:panic", "s1", "--yes")
+    refusal = "checksumError: Checksums do not match"
+    assert result.status == 0
+    assert result.out == "Panicking server s1...\nClearing Meeting id=m1\nClearing Meeting id=m2\nOK\n"
+    assert sorted(result.err.splitlines()) == [
+        "WARNING: 2 of 2 meetings may still run on server s1; the poller ends them once it answers",
+        f"WARNING: Could not end meeting id=m1: {refusal}",
+        f"WARNING: Could not end meeting id=m2: {refusal}",
+    ]
+    assert await meetings_on(balancer, "s1") == []
+    assert running_on(balancer, "m1") == ["s1"]
+    node.faults.clear()
+    await balancer.poll_now()
+    assert running_on(balancer, "m1") == running_on(balancer, "m2") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_joins_after_a_panic_is_sent_to_a_new_meeting_elsewhere(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "m1")
+    await balancer.add_server("s2")
+    await balancer.poll_now()
+    await desk.run("servers:panic", "s1", "--yes")
+    assert (await balancer.call("join", meetingID="m1", fullName="Ada", role="VIEWER")).key == "notFound"
+    assert (await balancer.call("create", meetingID="m1", name="m1")).returncode == "SUCCESS"
+    assert running_on(balancer, "m1") == ["s2"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_fails_during_panic_is_reported(
+    balancer: Balancer, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hold_meetings(balancer, "m1")
+
+    async def fail(*args: object, **options: object) -> bool:
+        raise StoreUnavailable("Redis did not answer within 3 s")
+
+    monkeypatch.setattr(balancer.parts.meetings, "clear", fail)
+    result = await desk.run("servers:panic", "s1", "--yes")
+    assert result.status == 1
+    assert result.err == "ERROR: Failed to panic server s1 - Redis did not answer within 3 s\n"
+    assert "OK" not in result.out
