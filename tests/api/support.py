@@ -14,7 +14,10 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
+from scalelite.cluster.records import ServerState
 from tests.balancer import Answer, Balancer
 
 reactor: Any = _reactor
@@ -174,3 +177,47 @@ async def bookkeeping(balancer: Balancer) -> set[str]:
         for name in names
         if name.startswith(("meeting:", "meetings", "voice_bridges", "balancer:pending", "balancer:old_copies"))
     }
+
+
+class _Fixed(Resource):
+    isLeaf = True
+
+    def __init__(self, answers: dict[str, bytes], requests: list[tuple[str, bytes]]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.requests = requests
+
+    def render(self, request: Any) -> bytes:
+        action = request.path.decode().rpartition("/")[2]
+        self.requests.append((action, request.uri))
+        request.setHeader(b"Content-Type", b"text/xml")
+        return self.answers[action]
+
+
+@attrs.define
+class Scripted:
+    """A server that answers what a test says; `answers` by action."""
+
+    answers: dict[str, bytes]
+    requests: list[tuple[str, bytes]]
+    port: Any
+
+
+@asynccontextmanager
+async def scripted_server(balancer: Balancer, server_id: str, **answers: bytes) -> AsyncIterator[Scripted]:
+    """Add a server to the pool, enabled and online with load 0, that gives fixed answers."""
+    requests: list[tuple[str, bytes]] = []
+    site = Site(_Fixed(answers, requests))
+    site.noisy = False
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    url = f"http://127.0.0.1:{port.getHost().port}/bigbluebutton/api"
+    await balancer.parts.servers.add(server_id, url, "secret of it")
+    await balancer.parts.servers.set_state(server_id, ServerState.ENABLED)
+    await balancer.redis("HSET", balancer.key(f"server:{server_id}"), "online", "true")
+    await balancer.redis("ZADD", balancer.key("server_load"), "0", server_id)
+    try:
+        yield Scripted(answers, requests, port)
+    finally:
+        for pool in balancer.parts.pools:
+            await pool.closeCachedConnections()
+        await port.stopListening()
