@@ -21,6 +21,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from scalelite.settings.redis import RedisSettings, parse_redis_url
+from tests.integration.requirements import require
 
 #: Seconds that a server has to answer its first PING.
 STARTING = 10.0
@@ -99,6 +100,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        require(self.binary, "redis-cli")
         command = [self.binary, str(self._config)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + STARTING

@@ -9,24 +9,28 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
 
 def require(*commands: str) -> None:
-    """Skip the test, or fail it where everything must be there, if one of these commands is not on the path."""
+    """Demand that these commands are on the path."""
     _demand("command", [command for command in commands if shutil.which(command) is None])
 
 
 def require_packages(*modules: str) -> None:
-    """The same for Python packages, by the name they are imported by."""
+    """Demand these Python packages, by the name they are imported by."""
     _demand("package", [module for module in modules if importlib.util.find_spec(module) is None])
 
 
-def _demand(kind: str, missing: list[str]) -> None:
-    if not missing:
-        return
-    what = f"not installed here: {kind} {', '.join(missing)}"
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it where everything must be there."""
     if os.environ.get("SCALELITE_REQUIRE_INTEGRATION"):
         pytest.fail(what)
     pytest.skip(what)
+
+
+def _demand(kind: str, absent: list[str]) -> None:
+    if absent:
+        missing(f"not installed here: {kind} {', '.join(absent)}")

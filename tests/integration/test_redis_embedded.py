@@ -17,11 +17,13 @@ from scalelite.store import connection
 from scalelite.store.connection import Redis, StoreUnavailable, connect
 from scalelite.store.embedded import EmbeddedServer
 from tests.integration.redis_server import eventually
+from tests.integration.requirements import require
 
 pytestmark = pytest.mark.integration
 
 
 def open_redis(folder: Path, timeout: float = 5.0, db: int = 0) -> Redis:
+    require("redis-server")
     return connect(reactor, RedisSettings(db=db), timeout=timeout, data_dir=folder)
 
 
