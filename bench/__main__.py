@@ -29,7 +29,7 @@ def show(tables: Tables, check: bool) -> None:
 
 checked = click.option("--check", is_flag=True, help="Exit with 1 if a figure is missed.")
 rounds = click.option("--rounds", default=3, show_default=True, help="The best of so many rounds counts.")
-seconds = click.option("--seconds", default=4.0, show_default=True, help="Length of one run of wrk.")
+seconds = click.option("--seconds", default=4, show_default=True, help="Length of one run of wrk.")
 
 
 @click.group()
@@ -42,7 +42,7 @@ def main() -> None:
 @checked
 @rounds
 @seconds
-def requests(check: bool, rounds: int, seconds: float) -> None:
+def requests(check: bool, rounds: int, seconds: int) -> None:
     """index, isMeetingRunning, join and create against a bare Resource."""
     from bench.requests import measure
 
@@ -53,7 +53,7 @@ def requests(check: bool, rounds: int, seconds: float) -> None:
 @checked
 @rounds
 @seconds
-def getmeetings(check: bool, rounds: int, seconds: float) -> None:
+def getmeetings(check: bool, rounds: int, seconds: int) -> None:
     """getMeetings over 100 slow servers, and with one of them hanging."""
     from bench.getmeetings import measure
 
@@ -74,7 +74,7 @@ def poll(check: bool, rounds: int) -> None:
 @checked
 @rounds
 @seconds
-def flat(check: bool, rounds: int, seconds: float) -> None:
+def flat(check: bool, rounds: int, seconds: int) -> None:
     """join and create by size of the pool."""
     from bench.flat import measure
 
@@ -84,7 +84,7 @@ def flat(check: bool, rounds: int, seconds: float) -> None:
 @main.command()
 @checked
 @seconds
-def memory(check: bool, seconds: float) -> None:
+def memory(check: bool, seconds: int) -> None:
     """Resident memory after all kinds of requests."""
     from bench.memory import measure
 
@@ -105,7 +105,7 @@ def start(check: bool, rounds: int) -> None:
 @checked
 @rounds
 @seconds
-def everything(check: bool, rounds: int, seconds: float) -> None:
+def everything(check: bool, rounds: int, seconds: int) -> None:
     """All comparisons, one after another."""
     from bench import flat, getmeetings, memory, poll, requests, start
 
@@ -127,7 +127,7 @@ def everything(check: bool, rounds: int, seconds: float) -> None:
 @click.option("--lines", default=30, show_default=True, help="How many functions are shown.")
 @click.option("--order", default="tottime", show_default=True, help="How they are sorted: tottime, cumulative, ncalls.")
 @seconds
-def profile(kind: str, lines: int, order: str, seconds: float) -> None:
+def profile(kind: str, lines: int, order: str, seconds: int) -> None:
     """Show which functions one kind of request spends its time in."""
     from bench.profile import run
 

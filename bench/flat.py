@@ -36,15 +36,15 @@ SIZES = (BASE, Size(500, 100), Size(10, 20_000), Size(500, 20_000))
 _fresh = count(1)
 
 
-def _paths(action: str, size: Size, seconds: float) -> Iterator[str]:
+def _paths(action: str, size: Size, seconds: int) -> Iterator[str]:
     if action == "join":
         return (calls.join(f"recorded-{number}") for number in range(size.meetings))
     if action == "create, existing meeting":
         return map(calls.create, calls.names("known", MADE))
-    return map(calls.create, calls.names(f"new-{next(_fresh)}", int(NEW_PER_SECOND * seconds)))
+    return map(calls.create, calls.names(f"new-{next(_fresh)}", NEW_PER_SECOND * seconds))
 
 
-def measure(rounds: int, seconds: float) -> Iterator[tuple[str, list[Figure]]]:
+def measure(rounds: int, seconds: int) -> Iterator[tuple[str, list[Figure]]]:
     """The table: CPU of the balancer and of Redis together, as ratios to the smallest pool."""
     with ExitStack() as stack:
         redis = stack.enter_context(Redis())
@@ -52,8 +52,8 @@ def measure(rounds: int, seconds: float) -> Iterator[tuple[str, list[Figure]]]:
         balancers: dict[Size, Balancer] = {}
         for size in SIZES:
             namespace = f"bench{size.servers}x{size.meetings}"
-            balancers[size] = stack.enter_context(Balancer(redis, namespace))
             seed(redis, namespace, simulator, size.servers, meetings=size.meetings)
+            balancers[size] = stack.enter_context(Balancer(redis, namespace))
             calls.make_meetings(balancers[size].port, calls.names("known", MADE))
         costs: dict[tuple[str, Size], list[tuple[float, float]]] = {(a, s): [] for a in ACTIONS for s in SIZES}
         for _ in range(rounds):
@@ -61,7 +61,7 @@ def measure(rounds: int, seconds: float) -> Iterator[tuple[str, list[Figure]]]:
                 for size, balancer in balancers.items():
                     once = action == "create, new meeting"
                     # Connections to the servers are kept for half a minute only: they are opened before the clock runs.
-                    for length in (1.5, seconds):
+                    for length in (2, seconds):
                         paths = _paths(action, size, length)
                         run = wrk(balancer, balancer.port, paths, length, once=once, others=(redis,))
                     failures = balancer.failures()

@@ -94,13 +94,13 @@ class Repeating(threading.Thread):
             raise self.fault
 
 
-def measure(rounds: int, seconds: float) -> Iterator[tuple[str, list[Figure]]]:
+def measure(rounds: int, seconds: int) -> Iterator[tuple[str, list[Figure]]]:
     """Two tables: the cost of a call, and one server that hangs."""
     with ExitStack() as stack:
         redis = stack.enter_context(Redis())
         simulator = stack.enter_context(Simulator(SERVERS, meetings=MEETINGS, attendees=ATTENDEES, delay=DELAY))
+        seed(redis, "bench", simulator, SERVERS)
         balancer = stack.enter_context(Balancer(redis, "bench"))
-        seed(redis, balancer.namespace, simulator, SERVERS)
         bare = stack.enter_context(FanOut(simulator.ports, BACKEND_SECRET))
         yield "getMeetings, 100 servers of 20 meetings, each 50 ms late", list(_cost(balancer, bare, 3 * rounds))
         yield "getMeetings with one of the servers hanging", list(_hanging(balancer, simulator, rounds, seconds))
@@ -150,7 +150,7 @@ def _cost(balancer: Balancer, bare: FanOut, rounds: int) -> Iterator[Figure]:
     )
 
 
-def _hanging(balancer: Balancer, simulator: Simulator, rounds: int, seconds: float) -> Iterator[Figure]:
+def _hanging(balancer: Balancer, simulator: Simulator, rounds: int, seconds: int) -> Iterator[Figure]:
     known = calls.names("known", 100)
     calls.make_meetings(balancer.port, known)
     wanted = {"index": (API,), "join": tuple(map(calls.join, known))}
@@ -160,7 +160,7 @@ def _hanging(balancer: Balancer, simulator: Simulator, rounds: int, seconds: flo
     answered: list[float] = []
     hung = SERVERS - 1
     # Long enough for a call to begin and to end in each run.
-    length = max(seconds, READ_TIMEOUT + 2)
+    length = max(seconds, int(READ_TIMEOUT) + 2)
     at_least = (SERVERS - 1) * MEETINGS
     for name, paths in wanted.items():
         wrk(balancer, balancer.port, paths, 1, connections=MODERATE)

@@ -46,7 +46,7 @@ def wrk(
     server: Process,
     port: int,
     paths: Iterable[str],
-    seconds: float,
+    seconds: int,
     *,
     connections: int = CONNECTIONS,
     once: bool = False,
@@ -60,7 +60,7 @@ def wrk(
     with tempfile.NamedTemporaryFile("w", prefix="bench-paths-") as file:
         file.writelines(path + "\n" for path in paths)
         file.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout=30s", "-s", str(SCRIPT)]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout=30s", "-s", str(SCRIPT)]
         before = [process.cpu() for process in watched]
         started = time.monotonic()
         done = subprocess.run(

@@ -16,7 +16,7 @@ from bench.seed import seed
 LIMIT = 110.0
 
 
-def measure(seconds: float) -> Iterator[tuple[str, list[Figure]]]:
+def measure(seconds: int) -> Iterator[tuple[str, list[Figure]]]:
     """The table: after the start, after requests of every kind, after getMeetings; the poller runs as well."""
     with ExitStack() as stack:
         redis = stack.enter_context(Redis())
@@ -26,7 +26,7 @@ def measure(seconds: float) -> Iterator[tuple[str, list[Figure]]]:
         figures = [Figure("after the start", resident_mb(balancer.pid), unit="MB")]
         ids = calls.names("known", 1000)
         calls.make_meetings(balancer.port, ids)
-        new = calls.names("new", int(NEW_PER_SECOND * seconds))
+        new = calls.names("new", NEW_PER_SECOND * seconds)
         unknown = calls.names("unknown", 1000)
         for paths in (
             (API,),

@@ -15,8 +15,9 @@ from twisted.internet import defer, reactor, stdio
 from twisted.protocols.basic import LineOnlyReceiver
 
 from bench.processes import SERVER_CORE, BenchError, Process, Redis, balancer_settings, python
+from scalelite.composition import build_parts, poll_service
 from scalelite.poll.poller import Poller
-from scalelite.service import build_parts, poll_service
+from scalelite.process import raise_file_limit, settle_memory
 from scalelite.settings import load_settings
 
 
@@ -59,9 +60,11 @@ class _Passes(LineOnlyReceiver):
 
 
 def main() -> None:
+    raise_file_limit()
     parts = build_parts(reactor, load_settings(os.environ, root=Path()))
     parts.redis.startService()
     stdio.StandardIO(_Passes(poll_service(parts, jitter=0).poller))
+    reactor.callWhenRunning(settle_memory)
     reactor.run()
 
 

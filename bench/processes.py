@@ -245,7 +245,6 @@ class Balancer(Process):
 
     def __init__(self, redis: Redis, namespace: str, *, profile: Path | None = None, wait: bool = True) -> None:
         self.port = free_port()
-        self.namespace = namespace
         self._logs = Path(tempfile.mkdtemp(prefix="bench-log-"))
         self.access_log = self._logs / "access.log"
         options = ["-n", "--pidfile=", f"--logfile={self._logs / 'events.log'}"]

@@ -21,28 +21,28 @@ from bench.requests import NEW_PER_SECOND
 from bench.seed import seed
 
 
-def _wrk(paths: Callable[[float], tuple[str, ...]]) -> Callable[[Balancer, float], None]:
-    def run(balancer: Balancer, seconds: float) -> None:
+def _wrk(paths: Callable[[int], tuple[str, ...]]) -> Callable[[Balancer, int], None]:
+    def run(balancer: Balancer, seconds: int) -> None:
         wrk(balancer, balancer.port, paths(seconds), seconds)
 
     return run
 
 
-def _get_meetings(balancer: Balancer, seconds: float) -> None:
+def _get_meetings(balancer: Balancer, seconds: int) -> None:
     caller = Caller(balancer.port)
-    for _ in range(max(1, int(seconds * 2))):
+    for _ in range(max(1, seconds * 2)):
         caller.call()
 
 
 _KNOWN = calls.names("known", 100)
 
-LOADS: dict[str, Callable[[Balancer, float], None]] = {
+LOADS: dict[str, Callable[[Balancer, int], None]] = {
     "index": _wrk(lambda seconds: (API,)),
     "unknown": _wrk(lambda seconds: tuple(map(calls.running, calls.names("unknown", 100)))),
     "join": _wrk(lambda seconds: tuple(map(calls.join, _KNOWN))),
     "proxied": _wrk(lambda seconds: tuple(map(calls.running, _KNOWN))),
     "create": _wrk(lambda seconds: tuple(map(calls.create, _KNOWN))),
-    "create-new": _wrk(lambda seconds: tuple(map(calls.create, calls.names("new", int(NEW_PER_SECOND * seconds))))),
+    "create-new": _wrk(lambda seconds: tuple(map(calls.create, calls.names("new", NEW_PER_SECOND * seconds)))),
     "getmeetings": _get_meetings,
 }
 
@@ -58,7 +58,7 @@ def _poll(folder: Path, passes: int) -> Path:
     return folder / "profile"
 
 
-def _serve(kind: str, folder: Path, seconds: float) -> Path:
+def _serve(kind: str, folder: Path, seconds: int) -> Path:
     with ExitStack() as stack:
         redis = stack.enter_context(Redis())
         filled = {"meetings": MEETINGS, "attendees": ATTENDEES} if kind == "getmeetings" else {}
@@ -71,11 +71,11 @@ def _serve(kind: str, folder: Path, seconds: float) -> Path:
     return folder / "profile"
 
 
-def run(kind: str, seconds: float, lines: int, order: str) -> str:
+def run(kind: str, seconds: int, lines: int, order: str) -> str:
     """The functions that cost most, as pstats prints them; `order` is one of pstats' sort keys."""
     text = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        path = _poll(Path(folder), max(2, int(seconds))) if kind == "poll" else _serve(kind, Path(folder), seconds)
+        path = _poll(Path(folder), max(2, seconds)) if kind == "poll" else _serve(kind, Path(folder), seconds)
         pstats.Stats(str(path), stream=text).sort_stats(order).print_stats(lines)
     shown = text.getvalue()
     # Folders of packages say nothing and make the lines long.

@@ -44,11 +44,12 @@ def scene(stack: ExitStack) -> Scene:
     bare = stack.enter_context(Bare())
     redis = stack.enter_context(Redis())
     simulator = stack.enter_context(Simulator(100))
+    for servers in (10, 100):
+        seed(redis, f"bench{servers}", simulator, servers)
     small, large = (stack.enter_context(Balancer(redis, f"bench{servers}")) for servers in (10, 100))
     ids = calls.names("known", 1000)
-    for balancer, servers in ((small, 10), (large, 100)):
-        seed(redis, balancer.namespace, simulator, servers)
-        calls.make_meetings(balancer.port, ids[: 1000 if balancer is small else 1])
+    for balancer in (small, large):
+        calls.make_meetings(balancer.port, ids)
     unknown, known = calls.names("unknown", 1000), ids[0]
     success = b"<returncode>SUCCESS</returncode>"
     calls.check(small.port, API, 200, b"<version>2.0</version>")
@@ -72,10 +73,10 @@ def scene(stack: ExitStack) -> Scene:
 _fresh = count(1)
 
 
-def run_case(case: Case, redis: Redis, seconds: float) -> Run:
+def run_case(case: Case, redis: Redis, seconds: int) -> Run:
     """One round of a case. Raises BenchError if an answer was an error."""
     once = not case.paths
-    paths = case.paths or map(calls.create, calls.names(f"new-{next(_fresh)}", int(NEW_PER_SECOND * seconds)))
+    paths = case.paths or map(calls.create, calls.names(f"new-{next(_fresh)}", NEW_PER_SECOND * seconds))
     run = wrk(case.balancer, case.balancer.port, paths, seconds, once=once, others=(redis, case.simulator))
     failures = case.balancer.failures()
     if failures:
@@ -83,7 +84,7 @@ def run_case(case: Case, redis: Redis, seconds: float) -> Run:
     return run
 
 
-def measure(rounds: int, seconds: float) -> Iterator[tuple[str, list[Figure]]]:
+def measure(rounds: int, seconds: int) -> Iterator[tuple[str, list[Figure]]]:
     """The table of ratios: by CPU of the server process, the steadier measure, and by throughput."""
     with ExitStack() as stack:
         made = scene(stack)

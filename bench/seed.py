@@ -30,8 +30,8 @@ def seed(
 ) -> None:
     """Put the first `servers` of a simulator into the pool, enabled and online, and the meetings it was filled with.
 
-    `meetings` more are recorded that no server knows. Unless `poller`, no instance is let poll, so that it does not
-    get in the way of what is measured.
+    `meetings` more are recorded that no server knows. Unless `poller`, no instance that starts after this is let poll,
+    so that it does not get in the way of what is measured.
     """
     order = {
         "url": redis.url,
@@ -59,7 +59,9 @@ async def _fill(reactor: Any, order: dict[str, Any]) -> None:
     redis = connect(reactor, settings, timeout=30, data_dir=Path())
     prefix = settings.prefix
     if not order["poller"]:
-        await LeaseStore(redis, prefix).take("poller", "bench", LEASE)
+        taken = await LeaseStore(redis, prefix).take("poller", "bench", LEASE)
+        if not taken:
+            raise BenchError("an instance polls already: fill the store before it starts")
     store = ServerStore(redis, prefix)
     ports: Sequence[int] = order["ports"]
     rows: list[tuple[str, str]] = []
