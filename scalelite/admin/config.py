@@ -21,5 +21,6 @@ COMMANDS = (
         "config --json",
         flags=(JSON, SHOW_SECRETS),
         needs_pool=False,
+        changes=False,
     ),
 )

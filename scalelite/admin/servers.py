@@ -243,6 +243,7 @@ COMMANDS = (
         "List the servers with their settings.\n\nSecrets are masked, save in the spelling of rake.",
         "servers --show-secrets",
         flags=(SHOW_SECRETS, JSON),
+        changes=False,
     ),
     Command(
         "servers:add",

@@ -97,5 +97,6 @@ COMMANDS = (
         "Show what the servers are doing.\n\nThe figures are those of the last poll.",
         "status --json",
         flags=(JSON,),
+        changes=False,
     ),
 )

@@ -64,7 +64,9 @@ class Command:
     """A row of the table.
 
     `missing` is what to say, with status 1, where a required argument is absent; without it, that is a misuse.
-    `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers.
+    `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers. `changes`: it may change
+    something, so it is not for those who may only read. `shows_secrets`: it prints secrets without being asked for
+    them, so it is not for those either.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Command:
     missing: str | None = None
     destructive: bool = False
     needs_pool: bool = True
+    changes: bool = True
+    shows_secrets: bool = False
 
 
 @attrs.frozen

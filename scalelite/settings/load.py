@@ -138,10 +138,11 @@ class _Loader:
 
     def _rooted(self, settings: Settings) -> Settings:
         """Relative paths taken from the root, those of the defaults as well."""
-        log = settings.access_log
+        log, keys = settings.access_log, settings.ssh_authorized_keys
         return attrs.evolve(
             settings,
             data_dir=self._root / settings.data_dir,
+            ssh_authorized_keys=None if keys is None else self._root / keys,
             access_log=log if log in {"-", "off"} else str(self._root / log),
         )
 

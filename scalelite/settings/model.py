@@ -25,6 +25,7 @@ _meetings = setting_in("Meetings")
 _servers = setting_in("Servers")
 _poller = setting_in("Poller")
 _web = setting_in("Web")
+_ssh = setting_in("SSH")
 _redis = setting_in("Redis")
 _logs = setting_in("Logs")
 _recordings = setting_in("Recordings")
@@ -308,6 +309,40 @@ class Settings:
         decimal(0, 3600),
         "How long a stopping process lets requests finish.",
         default=25.0,
+        unit="seconds",
+        ours=True,
+    )
+
+    ssh_port: int = _ssh(
+        "SCALELITE_SSH_PORT", whole(0, 65_535), "Port of the SSH server; 0 for a free one.", default=2222, ours=True
+    )
+    ssh_bind: str = _ssh(
+        "SCALELITE_SSH_BIND", parse.host_name, "Address that the SSH server listens on.", default="127.0.0.1", ours=True
+    )
+    #: None: `ssh_authorized_keys` below the data folder in development, elsewhere no SSH at all.
+    ssh_authorized_keys: Path | None = _ssh(
+        "SCALELITE_SSH_AUTHORIZED_KEYS",
+        parse.path_value,
+        "File with the public keys that may log in (docs/ssh.md), read again when it changes.",
+        default=None,
+        default_text="`ssh_authorized_keys` in `SCALELITE_DATA_DIR` in development, elsewhere none, and no SSH",
+        ours=True,
+    )
+    ssh_disabled: bool = _ssh(
+        "SCALELITE_SSH_DISABLED", parse.boolean, "No SSH server, whatever else is set.", default=False, ours=True
+    )
+    ssh_max_sessions: int = _ssh(
+        "SCALELITE_SSH_MAX_SESSIONS",
+        whole(1, 1000),
+        "Commands and shells at once; further ones wait a little, then are refused.",
+        default=20,
+        ours=True,
+    )
+    ssh_idle_timeout: float = _ssh(
+        "SCALELITE_SSH_IDLE_TIMEOUT",
+        decimal(1, 86_400),
+        "How long an SSH connection may stay idle.",
+        default=900.0,
         unit="seconds",
         ours=True,
     )
