@@ -16,7 +16,13 @@ class LastAnswers:
         self._answers: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
     def put(self, server_id: str, asked: float, answer: bytes) -> None:
-        """Keep what a server answered that was asked at the time `asked` (seconds, any clock)."""
+        """Keep what a server answered that was asked at the time `asked` (seconds, any clock).
+
+        An answer asked for later than this one stays.
+        """
+        kept = self._answers.get(server_id)
+        if kept is not None and kept[0] > asked:
+            return
         self.forget(server_id)
         self._answers[server_id] = (asked, answer)
         self._size += len(answer)

@@ -47,9 +47,9 @@ def number(text: str | None) -> int:
     if not text:
         return 0
     try:
-        return int(text)
+        return max(0, int(text))
     except ValueError:
-        digits = "".join(c for c in text if c.isdigit())
+        digits = "".join(c for c in text if c.isdecimal())
         return int(digits) if digits and len(digits) < 19 else 0
 
 

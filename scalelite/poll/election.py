@@ -14,7 +14,10 @@ from scalelite.store.errors import StoreError
 from scalelite.store.leases import LeaseStore
 
 LEASE = 15.0
-"""Seconds until another instance takes over from one that died."""
+"""Seconds that a lease lasts."""
+
+RENEWAL = LEASE / 3
+"""Seconds between two tries to take or renew it: after a leader died, another takes over within LEASE + RENEWAL."""
 
 
 class Election(Service):
@@ -33,7 +36,7 @@ class Election(Service):
         self._valid_until = float("-inf")
         self._call = LoopingCall(self._renew)
         self._call.clock = clock
-        self._busy: Deferred[None] | None = None
+        self._asking = False
 
     @property
     def leading(self) -> bool:
@@ -42,12 +45,13 @@ class Election(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._call.start(LEASE / 3)
+        self._call.start(RENEWAL)
 
     async def _give_back(self) -> None:
         if self._call.running:
             self._call.stop()
-        if self.leading:
+        # While Redis is being asked it may just be granting the lease, and answers in order.
+        if self.leading or self._asking:
             self._valid_until = float("-inf")
             try:
                 await self._leases.release(self._lease, self._holder)
@@ -64,11 +68,14 @@ class Election(Service):
     async def _try(self) -> None:
         asked = self._clock.seconds()
         was_leading = self.leading
+        self._asking = True
         try:
             taken = await self._leases.take(self._lease, self._holder, LEASE)
         except StoreError as error:
             self._log.warn("could not ask for the lease {name}: {error}", name=self._lease, error=error)
             return
+        finally:
+            self._asking = False
         if not self.running:
             return
         self._valid_until = asked + LEASE if taken else float("-inf")

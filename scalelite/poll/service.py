@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -28,6 +28,7 @@ class PollService(Service):
         self._call.clock = clock
         self._pass: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
+        self._stopping = False
         self.election = Election(leases, clock, "poller", holder, self._elected)
 
     def startService(self) -> None:
@@ -39,7 +40,17 @@ class PollService(Service):
         super().stopService()
         if self._call.running:
             self._call.stop()
-        return self.election.stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        """Break off the pass under way, then let another instance have the lease."""
+        if self._pass is not None:
+            self._stopping = True
+            finished = self.poll_now()
+            self._pass.cancel()
+            await finished
+            self._stopping = False
+        await self.election.stopService()
 
     def poll_now(self) -> Deferred[None]:
         """Run a pass, or wait for the one under way."""
@@ -67,13 +78,24 @@ class PollService(Service):
 
     async def _run(self) -> None:
         started = self._clock.seconds()
+        elected = self.election.leading
+
+        def may_go_on() -> bool:
+            return not self._stopping and (self.election.leading or not elected)
+
         try:
-            report = await self.poller.run_pass()
+            report = await self.poller.run_pass(may_go_on)
+        except CancelledError:
+            self._log.info("the poll was broken off")
+            return
         except StoreError as error:
             self._log.error("the poll was given up: {error}", error=error)
             return
         except Exception:  # noqa: BLE001 - the next pass may go better; the service must live
             self._log.failure("the poll failed")
+            return
+        if not may_go_on():
+            self._log.info("the poll was broken off")
             return
         seconds = self._clock.seconds() - started
         self._log.info(
