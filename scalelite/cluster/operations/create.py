@@ -191,7 +191,8 @@ class MeetingCreator:
                 sent["meta_secret-lrs-payload"] = payload
         urls = self._rewriter.rewrite(sent, tenant)
         if urls is not None:
-            await self._callbacks.merge(meeting.id, meeting.tenant_id, urls)
+            # Under the caller's tenant, by whose host the reports come in, even if the record has none.
+            await self._callbacks.merge(meeting.id, tenant.id if tenant else "", urls)
         return self._rules.policy.merge(sent, tenant, drop_server_tag=True)
 
     async def _settle(self, reservation: Reservation, answer: Answer) -> bool:
