@@ -133,13 +133,16 @@ def drive(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
         outcome.append(result)
         reactor.stop()
 
+    def interrupt() -> None:
+        if not outcome:
+            # What was under way stays as it is: to unwind it would be to go on.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+
     reactor.callWhenRunning(begin)
+    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.run()
-    if not outcome:
-        # What was under way stays as it is: to unwind it would be to go on.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
     result = outcome[0]
     if isinstance(result, Failure):
         result.raiseException()

@@ -25,11 +25,11 @@ class Console(Protocol):
     def err(self, line: str) -> None:
         """Print an error or a warning."""
 
-    async def read_line(self) -> str | None:
-        """The next line of input; None at its end."""
+    async def ask(self, question: str) -> str | None:
+        """Print a question and read a line; None at the end of input."""
 
     async def read_secret(self, prompt: str) -> str | None:
-        """As `read_line`, but on a terminal the prompt is shown and what is typed is not."""
+        """Read a line; on a terminal, the prompt is shown and what is typed is not. None at the end of input."""
 
 
 class LocalConsole:
@@ -52,22 +52,34 @@ class LocalConsole:
         self._stderr.write(line + "\n")
         self._stderr.flush()
 
-    async def read_line(self) -> str | None:
+    async def ask(self, question: str) -> str | None:
         try:
             with _default_signals():
-                line = self._stdin.readline(LONGEST_LINE)
-        except (KeyboardInterrupt, UnicodeDecodeError):
+                self.out(question)
+                return self._read_line()
+        except KeyboardInterrupt:
+            self._end_line()
+            return None
+
+    async def read_secret(self, prompt: str) -> str | None:
+        try:
+            with _default_signals():
+                return getpass.getpass(prompt, self._stderr) if self.is_terminal else self._read_line()
+        except (EOFError, KeyboardInterrupt):
+            self._end_line()
+            return None
+
+    def _read_line(self) -> str | None:
+        try:
+            line = self._stdin.readline(LONGEST_LINE)
+        except UnicodeDecodeError:
             return None
         return line.rstrip("\r\n") if line else None
 
-    async def read_secret(self, prompt: str) -> str | None:
-        if not self.is_terminal:
-            return await self.read_line()
-        try:
-            with _default_signals():
-                return getpass.getpass(prompt, self._stderr)
-        except (EOFError, KeyboardInterrupt):
-            return None
+    def _end_line(self) -> None:
+        """Leave the line on which the terminal shows ^C, or the prompt."""
+        self._stderr.write("\n")
+        self._stderr.flush()
 
 
 @contextmanager
@@ -92,8 +104,7 @@ async def confirm(console: Console, question: str, *, agreed: bool, piped: bool)
     if agreed:
         return 0
     if console.is_terminal or piped:
-        console.out(f"{question}\nIf you still wish to continue please enter `yes`")
-        answer = await console.read_line()
+        answer = await console.ask(f"{question}\nIf you still wish to continue please enter `yes`")
         if answer is not None or console.is_terminal:
             if answer is not None and answer.strip().lower() == "yes":
                 return 0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalelite.admin.table import Failed
-from scalelite.bbb.client import BBBClient, Timeouts
 from scalelite.settings import Settings
 from scalelite.store.connection import connect
 from scalelite.store.embedded import EmbeddedServer
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
+
+if TYPE_CHECKING:
+    from scalelite.bbb.client import BBBClient
 
 
 class OwnPool:
@@ -46,6 +48,7 @@ class OwnPool:
 
     @cached_property
     def client(self) -> BBBClient:
+        from scalelite.bbb.client import BBBClient, Timeouts
         from scalelite.bbb.transports import agent_transports, connection_pool, https_policy
 
         settings = self._settings

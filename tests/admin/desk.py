@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import attrs
+import pytest
 from twisted.internet import reactor
 
 from scalelite import service
@@ -38,12 +39,13 @@ class MemoryConsole:
     def err(self, line: str) -> None:
         self.complaints.append(line + "\n")
 
-    async def read_line(self) -> str | None:
+    async def ask(self, question: str) -> str | None:
+        self.out(question)
         return self.answers.pop(0) if self.answers else None
 
     async def read_secret(self, prompt: str) -> str | None:
         self.secret_prompts.append(prompt)
-        return await self.read_line()
+        return self.answers.pop(0) if self.answers else None
 
 
 class BalancerPool:
@@ -111,3 +113,35 @@ class Desk:
             console.err(error_line(failure))
             status = failure.status
         return Result(status, "".join(console.printed), "".join(console.complaints))
+
+
+both = pytest.mark.parametrize("spelling", ["plain", "rake"])
+
+
+def spelled(spelling: str, name: str, *arguments: str) -> list[str]:
+    """A command in one of the spellings."""
+    return [name, *arguments] if spelling == "plain" else [f"{name}[{','.join(arguments)}]"]
+
+
+async def state_of(balancer: Balancer, server_id: str) -> str | None:
+    """A server's state in effect; None if it has no record."""
+    found = await balancer.parts.servers.find(server_id)
+    return found.state.value if found else None
+
+
+async def meetings_on(balancer: Balancer, server_id: str) -> list[str]:
+    """The ids of the meetings that are recorded on a server."""
+    return [meeting.id for meeting in await balancer.parts.meetings.on_server(server_id)]
+
+
+def running_on(balancer: Balancer, meeting_id: str) -> list[str]:
+    """The servers on which a meeting runs and has not been told to end."""
+    return [s for s in balancer.living_on(meeting_id) if not balancer.nodes[s].meetings[meeting_id].forcibly_ended]
+
+
+async def hold_meetings(balancer: Balancer, *meeting_ids: str, server_id: str = "s1") -> None:
+    """One server that holds these meetings."""
+    await balancer.add_server(server_id)
+    await balancer.poll_now()
+    for meeting_id in meeting_ids:
+        assert (await balancer.call("create", meetingID=meeting_id, name=meeting_id)).returncode == "SUCCESS"
