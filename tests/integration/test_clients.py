@@ -35,7 +35,8 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = " ".join(NODE_PACKAGES)
     done = folder / "installed"
     if not (done.exists() and done.read_text() == wanted):
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *NODE_PACKAGES]
+        quickly = ["--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=30000"]
+        command = ["npm", "install", *quickly, "--prefix", str(folder), *NODE_PACKAGES]
         subprocess.run(
             command, check=True, timeout=INSTALL_DEADLINE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )

@@ -22,8 +22,12 @@ from tests.integration.requirements import require
 pytestmark = pytest.mark.integration
 
 
-def open_redis(folder: Path, timeout: float = 5.0, db: int = 0) -> Redis:
+@pytest.fixture(autouse=True)
+def server_binary() -> None:
     require("redis-server")
+
+
+def open_redis(folder: Path, timeout: float = 5.0, db: int = 0) -> Redis:
     return connect(reactor, RedisSettings(db=db), timeout=timeout, data_dir=folder)
 
 
