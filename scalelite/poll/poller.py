@@ -325,6 +325,6 @@ def _passwords(root: etree._Element, meeting_ids: Collection[str]) -> dict[str, 
     passwords: dict[str, str] = {}
     for meeting in root.iterfind("meetings/meeting"):
         meeting_id = meeting.findtext("meetingID")
-        if meeting_id in meeting_ids:
+        if meeting_id is not None and meeting_id in meeting_ids:
             passwords[meeting_id] = meeting.findtext("moderatorPW") or ""
     return passwords

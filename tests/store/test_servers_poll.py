@@ -279,3 +279,15 @@ async def test_loads_without_short_decimal_form_survive(stores: Stores) -> None:
     assert await stores.scores("server_load") == {"s1": 7 * 0.1}
     text = await stores.redis.call("ZSCORE", PREFIX + "server_load", "s1")
     assert float(text) == 7 * 0.1
+
+
+@pytest_twisted.ensureDeferred
+async def test_copy_that_nobody_remembers_is_noticed_when_it_is_listed(stores: Stores) -> None:
+    await stores.add("s1", 0)
+    await stores.add("s2", 50)
+    await stores.create("m")
+    copies = (await stores.poll("s2", "m", "created past the balancer")).old_copies
+    assert [(copy.meeting_id, copy.moderator_pw) for copy in copies] == [("m", "")]
+    assert {target.id: target.moved for target in await stores.servers.targets()}["s2"] == {"m"}
+    assert (await stores.poll("s1", "m")).old_copies == ()
+    assert await stores.where("m") == "s1"

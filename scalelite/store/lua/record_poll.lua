@@ -36,8 +36,12 @@ end
 local alive = {}
 for i = 14, #ARGV do
   alive[ARGV[i]] = true
-  if meeting_holder(ARGV[i]) == id then
+  local holder = meeting_holder(ARGV[i])
+  if holder == id then
     redis.call('EXPIRE', meeting_key(ARGV[i]), ttl)
+  elseif holder and redis.call('HEXISTS', old_copies_key(id), ARGV[i]) == 0 then
+    -- Left over from a create that was given up before the server carried it out, or whose process died.
+    remember_old_copy(id, ARGV[i], '', seconds())
   end
 end
 
