@@ -123,8 +123,10 @@ class Actor:
 
 @attrs.frozen
 class Context:
-    """What a command works with. `new_id` makes an id for a new record; `deadline` is the seconds a command may wait
-    for BBB servers in all."""
+    """What a command works with. `new_id` makes an id for a new record.
+
+    `deadline`: seconds that a command may wait for BBB servers, all its calls together.
+    """
 
     settings: Settings
     pool: Pool
