@@ -16,7 +16,8 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 FORMS: Final = frozenset((URLENCODED, MULTIPART))
 XML: Final = frozenset(("application/xml", "text/xml", "application/x-xml"))
-MAX_FORM: Final = 8 * 1024 * 1024
+MAX_FORM: Final = 2 * 1024 * 1024
+"""Bytes; as much as BBB itself takes."""
 
 
 class Accepts(Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import a2b_qp
 from collections.abc import Mapping
 from urllib.parse import quote_plus, unquote_plus
 
@@ -13,6 +14,7 @@ Params = dict[str, str | None]
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 MAX_PARAMETERS = 4096
+_LONG = 16384
 
 
 class MalformedQuery(Exception):
@@ -37,13 +39,14 @@ def parse(raw: bytes) -> Params:
     if len(pieces) > MAX_PARAMETERS:
         raise MalformedQuery("too many parameters")
     decode = escaped or "+" in text
+    unquote = unquote_plus if len(text) < _LONG else _unquote_long
     params: Params = {}
     try:
         for piece in pieces:
             name, equals, value = piece.partition("=")
             if decode:
-                name = unquote_plus(name, errors="strict")
-                value = unquote_plus(value, errors="strict")
+                name = unquote(name, errors="strict")
+                value = unquote(value, errors="strict")
             if name:
                 params[name] = value if equals else None
     except UnicodeDecodeError:
@@ -51,6 +54,12 @@ def parse(raw: bytes) -> Params:
     if "\0" in text or (escaped and b"%00" in raw):
         raise MalformedQuery("NUL")
     return params
+
+
+def _unquote_long(text: str, *, errors: str) -> str:
+    """As `unquote_plus`, which takes seconds for some megabytes of escapes; quoted-printable is decoded in C."""
+    raw = text.replace("+", " ").replace("=", "=3D").replace("%", "=").encode()
+    return a2b_qp(raw).decode(errors=errors)
 
 
 def encode(params: Mapping[str, str | None]) -> str:

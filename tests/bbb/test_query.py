@@ -56,6 +56,20 @@ def test_malformed_queries_are_refused(raw: bytes) -> None:
         parse(raw)
 
 
+@given(st.lists(st.sampled_from(["%0A", "%0d", "%3D", "%3d", "=", "a", "+", "_", "%C3%A9", "%25", "%20", ".", "-"])))
+def test_long_values_are_decoded_like_short_ones(pieces: list[str]) -> None:
+    value = "".join(pieces)
+    filler = "x" * 20_000
+    assert parse(f"a={value}".encode())["a"] == parse(f"a={value}&b={filler}".encode())["a"]
+    assert parse(f"a={value}{filler}".encode())["a"] == f"{parse(f'a={value}'.encode())['a']}{filler}"
+
+
+@pytest.mark.parametrize("bad", ["%C3", "%zz", "%00", "%ED%A0%80"])
+def test_long_malformed_queries_are_refused_as_well(bad: str) -> None:
+    with pytest.raises(MalformedQuery):
+        parse(f"b={'x' * 20_000}&a={bad}".encode())
+
+
 def test_too_many_parameters_are_refused() -> None:
     assert len(parse(b"&".join(b"p%d=1" % i for i in range(MAX_PARAMETERS)))) == MAX_PARAMETERS
     with pytest.raises(MalformedQuery):
