@@ -7,6 +7,8 @@ import random
 import secrets
 import socket
 import time
+import uuid
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.web.client import FileBodyProducer, HTTPConnectionPool
 
+from scalelite.admin.ssh import ssh_keys
 from scalelite.api.access_log import AccessLog, BufferedFile
 from scalelite.api.admission import Admission
 from scalelite.api.bigbluebutton import APIRules, BigBlueButtonAPI
@@ -90,6 +93,20 @@ def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False)
         last_answers=LastAnswers(),
         pools=[],
     )
+
+
+class RunningPool:
+    """The pool for commands that are run in this process: the running stores, and a BBB client of its own."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.clock = parts.reactor
+        self.servers = parts.servers
+        self.meetings = parts.meetings
+        self._parts = parts
+
+    @cached_property
+    def client(self) -> BBBClient:
+        return bbb_client(self._parts)
 
 
 class Connections(Service):
@@ -231,3 +248,17 @@ def poll_service(parts: Parts, *, jitter: float | None = None) -> PollService:
     )
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     return PollService(poller, parts.leases, parts.reactor, settings.poll_interval, holder)
+
+
+def ssh_service(parts: Parts) -> Service | None:
+    """The SSH server for operators; None if there is to be none."""
+    keys = ssh_keys(parts.settings)
+    if keys is None:
+        return None
+    # Conch and the commands take a while to import.
+    from scalelite.admin.commands import TABLE
+    from scalelite.admin.ssh.service import SSHService
+    from scalelite.admin.ssh.session import House
+
+    house = House(parts.settings, RunningPool(parts), TABLE, lambda: str(uuid.uuid4()))
+    return SSHService(parts.reactor, house, keys)

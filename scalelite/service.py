@@ -16,7 +16,7 @@ from twisted.python.components import Componentized
 
 from scalelite.api.listening import CannotBind, Listening, bind
 from scalelite.api.service import WebService
-from scalelite.composition import Connections, Parts, bbb_client, build_parts, poll_service, web_site
+from scalelite.composition import Connections, Parts, bbb_client, build_parts, poll_service, ssh_service, web_site
 from scalelite.demo import Demo, NotInProduction, demo_environ, leaflet, port_taken
 from scalelite.log import LogChoice
 from scalelite.process import DNS_THREADS, END_MARGIN, Ending, Group, Stack, raise_file_limit, settle_memory
@@ -163,8 +163,9 @@ def makeService(options: Options) -> Balancer:
         show = partial(os.write, 1, leaflet(settings, listening.urls).encode())
         Demo(reactor, parts.servers, poll.poll_now, settings.server_healthy_threshold, show).setServiceParent(top)
     serving = Group()
-    for part in (poll, edge):
-        part.setServiceParent(serving)
+    for part in (poll, edge, ssh_service(parts)):
+        if part is not None:
+            part.setServiceParent(serving)
     serving.setServiceParent(top)
     _log.info(
         "listening on {urls} with {processes}, environment {environment}",

@@ -1,0 +1,88 @@
+"""What a line may go on with: commands, their flags, and ids of servers and meetings out of the store."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final, cast
+
+from twisted.internet.defer import Deferred, TimeoutError
+
+from scalelite.admin.ssh.terminal import Completion
+from scalelite.admin.table import Argument, Command, Pool
+from scalelite.admin.text import read_boolean
+from scalelite.cluster.records import Meeting
+from scalelite.store.errors import StoreError
+
+#: Ids that are found, at most, and seconds that the search for them takes.
+MOST: Final = 500
+PATIENCE: Final = 1.0
+BUILT_IN: Final = ("exit", "help")
+_IDS: Final = frozenset({"id", "ids"})
+
+
+class Completer:
+    """Completes lines of the shell from the commands of `table`."""
+
+    def __init__(self, table: Mapping[str, Command], pool: Pool) -> None:
+        self._table = table
+        self._pool = pool
+
+    async def __call__(self, before: str) -> Completion:
+        words = before.split()
+        word = words.pop() if words and not before[-1].isspace() else ""
+        start = before[: len(before) - len(word)]
+        found = await self._candidates(words, word)
+        return Completion(start, sorted({text for text in found if text.startswith(word)}))
+
+    async def _candidates(self, words: Sequence[str], word: str) -> Sequence[str]:
+        if not words:
+            return [*self._table, *BUILT_IN]
+        if words == ["help"]:
+            return list(self._table)
+        command = self._table.get(words[0])
+        if command is None:
+            return ()
+        if word.startswith("-"):
+            return ["--help", *(f"--{name}" for flag in command.flags for name in (flag.name, *flag.aliases))]
+        place = sum(not given.startswith("--") for given in words[1:])
+        if place >= len(command.arguments):
+            return ()
+        return await self._values(command, command.arguments[place], word)
+
+    async def _values(self, command: Command, argument: Argument, word: str) -> Sequence[str]:
+        if argument.read is read_boolean:
+            return ["true", "false"]
+        what = id_of(command, argument)
+        if what is None:
+            return ()
+        search = self._server_ids() if what == "server" else self._meeting_ids(word)
+        try:
+            ids = await Deferred.fromCoroutine(search).addTimeout(PATIENCE, self._pool.clock)
+        except (StoreError, TimeoutError):
+            return ()
+        return [shlex.quote(text) for text in ids if text.isprintable()]
+
+    async def _server_ids(self) -> list[str]:
+        return [server.id for server in await self._pool.servers.all()]
+
+    async def _meeting_ids(self, prefix: str) -> list[str]:
+        ids: list[str] = []
+        scan = cast(AsyncGenerator[Meeting], self._pool.meetings.scan())
+        async with aclosing(scan) as meetings:
+            async for meeting in meetings:
+                if meeting.id.startswith(prefix):
+                    ids.append(meeting.id)
+                    if len(ids) >= MOST:
+                        break
+        return ids
+
+
+def id_of(command: Command, argument: Argument) -> str | None:
+    """Of what an argument is the id: "server", "meeting", or None if it is no id of these."""
+    room = command.name.partition(":")[0]
+    for what in ("server", "meeting"):
+        if argument.name.startswith(what) or (room == f"{what}s" and argument.name in _IDS):
+            return what
+    return None
