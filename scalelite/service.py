@@ -185,12 +185,13 @@ def web_edge(
         site = web_site(parts)
         return WebService(parts.reactor, site, listening, settings.drain_timeout), site.flush_log
     companion = parts.redis.companion
+    redis_url = companion.url if isinstance(companion, EmbeddedServer) else None
     supervisor = Supervisor(
         parts.reactor,
         listening,
         count,
         [*worker_command(), *choice.arguments],
-        worker_environ(environ, companion.url if isinstance(companion, EmbeddedServer) else None),
+        worker_environ(environ, settings.access_log, redis_url),
         root,
         settings.drain_timeout,
     )

@@ -221,9 +221,9 @@ def worker_command() -> list[str]:
     return [sys.executable, "-P", "-m", "scalelite.worker"]
 
 
-def worker_environ(environ: Mapping[str, str], redis_url: str | None) -> dict[str, str]:
-    """This environment, with this process's import path, and `redis_url` for the embedded store."""
-    changed = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def worker_environ(environ: Mapping[str, str], access_log: str, redis_url: str | None) -> dict[str, str]:
+    """`environ` with this process's import path and access log, and with `redis_url` for the embedded store."""
+    changed = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SCALELITE_ACCESS_LOG": access_log}
     if redis_url is not None:
         changed["REDIS_URL"] = redis_url
     return {**environ, **changed}

@@ -30,6 +30,9 @@ class Listening:
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self.sockets: list[socket.socket] = list(sockets)
+        for listening in self.sockets:
+            # One that was inherited must be told so, or its copies would block, for all processes.
+            listening.setblocking(False)
         self.urls = [_url(listening) for listening in self.sockets]
         self._files: list[tuple[str, int]] = []
 
@@ -63,10 +66,16 @@ def bind(listens: Sequence[Listen]) -> Listening:
         except OSError as error:
             for bound in sockets:
                 bound.close()
-            raise CannotBind(listen, (error.strerror or str(error)).lower()) from error
+            raise CannotBind(listen, _in_words(error)) from error
     listening = Listening(sockets)
     listening.own_files()
     return listening
+
+
+def _in_words(error: OSError) -> str:
+    # socket.create_server repeats the address; getaddrinfo has numbers of its own.
+    number = error.errno or 0
+    return (os.strerror(number) if number > 0 else error.strerror or str(error)).lower()
 
 
 def _bind_tcp(listen: Listen, listens: Sequence[Listen]) -> list[socket.socket]:
@@ -99,11 +108,9 @@ def _bind_tcp(listen: Listen, listens: Sequence[Listen]) -> list[socket.socket]:
 
 
 def _listen(family: int, host: str, port: int, *, both: bool) -> socket.socket:
-    made = socket.create_server(
+    return socket.create_server(
         (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both and family == socket.AF_INET6
     )
-    made.setblocking(False)
-    return made
 
 
 def _both(listen: Listen, listens: Sequence[Listen]) -> bool:
@@ -129,7 +136,6 @@ def _bind_unix(listen: Listen) -> list[socket.socket]:
     except OSError:
         listening.close()
         raise
-    listening.setblocking(False)
     return [listening]
 
 
