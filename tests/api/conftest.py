@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_twisted
 
 from tests.balancer import Balancer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_are_no_garbage() -> None:
+    """Each test looks for garbage; what was imported need not be looked through a thousand times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest_twisted.async_yield_fixture(scope="module")
