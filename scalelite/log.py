@@ -219,10 +219,9 @@ class LogChoice:
             return cls()
         return cls(path=str(root / "log" / f"{settings.environment}.log"))
 
-    @property
-    def twistds(self) -> bool:
-        """Whether twistd's own observer is wanted."""
-        return (self.logfile or self.syslog or self.logger) is not None
+    def left_to_twistd(self, *, shared: bool) -> bool:
+        """Whether twistd's own observer is to be used. Its files can't be `shared` with other processes."""
+        return (self.syslog or self.logger) is not None or (self.logfile is not None and not shared)
 
     @staticmethod
     def add_arguments(parser: ArgumentParser) -> None:

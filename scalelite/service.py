@@ -143,15 +143,15 @@ def makeService(options: Options) -> Balancer:
     listening = listening_or_exit(settings)
     raise_file_limit()
     reactor.suggestThreadPoolSize(DNS_THREADS)
-    try:
-        parts = build_parts(reactor, settings)
-        observer = None if choice.twistds else choice.observer(settings)
-    except (StoreError, OSError) as error:
-        fail(str(error), 1)
     for warning in settings.warnings:
         _log.warn("{warning}", warning=warning)
+    try:
+        parts = build_parts(reactor, settings)
+        count = worker_count(settings, parts)
+        observer = None if choice.left_to_twistd(shared=count > 0) else choice.observer(settings)
+    except (StoreError, OSError) as error:
+        fail(str(error), 1)
 
-    count = worker_count(settings, parts)
     edge, abandon = web_edge(parts, listening, choice, environ, count, root)
     poll = poll_service(parts, jitter=0 if options["demo"] else None)
     ending = Ending(reactor, settings.drain_timeout + END_MARGIN, abandon)
