@@ -10,6 +10,8 @@ import attrs
 from twisted.conch.ssh.channel import SSHChannel
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR, OPEN_ADMINISTRATIVELY_PROHIBITED, SSHConnection
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 if TYPE_CHECKING:
     from scalelite.admin.ssh.transport import Transport
@@ -25,6 +27,10 @@ ENOUGH: Final = 128 * 1024
 _SMALLEST_PACKET: Final = 256
 _PIECE: Final = 32 * 1024
 _OPEN_FAILURE: Final = 92
+
+
+#: What Conch tells must not come under the names of our classes, which would give its news the weight of ours.
+CONCHS_LOG: Final = Logger(namespace="twisted.conch")
 
 
 @attrs.frozen
@@ -71,6 +77,10 @@ class Connection(SSHConnection):
 
     transport: Transport
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = CONCHS_LOG
+
     def serviceStarted(self) -> None:
         pass
 
@@ -115,6 +125,7 @@ class SessionChannel(SSHChannel):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
+        self._log = CONCHS_LOG
         self.session: Session | None = None
         #: The terminal's size if the client has asked for a terminal.
         self.size: Size | None = None
@@ -126,6 +137,7 @@ class SessionChannel(SSHChannel):
         self._early_end = False
         self._waiting: deque[tuple[bool, bytes]] = deque()
         self._waiting_size = 0
+        self._later: IDelayedCall | None = None
         self._status: int | None = None
         self._last_words = False
 
@@ -197,6 +209,7 @@ class SessionChannel(SSHChannel):
 
     def closed(self) -> None:
         self._waiting.clear()
+        self._forget_flush()
         if self.session is not None:
             self.session.hung_up()
             self.session = None
@@ -226,11 +239,15 @@ class SessionChannel(SSHChannel):
         self._waiting_size += len(data)
         if self._waiting_size > MAX_WAITING:
             self.transport.abort("it does not read what it asked for")
-            return
-        self.flush()
+        elif self._waiting_size >= _PIECE:
+            self.flush()
+        elif self._later is None:
+            # With the lines that may follow at once, it makes one packet.
+            self._later = self.transport.gate.clock.callLater(0, self.flush)
 
     def flush(self) -> None:
         """Send what the client and the socket take now."""
+        self._forget_flush()
         while self._waiting and not (self.buf or self.extBuf or self.transport.paused or self.localClosed):
             error, data = self._waiting.popleft()
             pieces = [data]
@@ -245,6 +262,11 @@ class SessionChannel(SSHChannel):
             else:
                 self.write(joined)
         self._end_if_done()
+
+    def _forget_flush(self) -> None:
+        later, self._later = self._later, None
+        if later is not None and later.active():
+            later.cancel()
 
     def exit(self, status: int) -> None:
         """Close the channel, once everything is written, with this exit status."""

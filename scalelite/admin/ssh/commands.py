@@ -28,7 +28,7 @@ COMMANDS = (
     Command(
         "ssh:fingerprint",
         fingerprint,
-        "Show the fingerprint of the SSH server's host key, and a line for known_hosts.",
+        "Show the SSH server's fingerprint.\n\nThat of its host key, and the key as a line for known_hosts.",
         "ssh:fingerprint",
         needs_pool=False,
         changes=False,

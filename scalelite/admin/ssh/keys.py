@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 from twisted.conch.ssh.keys import Key
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 #: What a client may sign its login with, and the kind of key that belongs to it. No SHA-1, so no `ssh-rsa`.
 ALGORITHMS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -154,12 +154,16 @@ def parse_keys(text: str) -> KeyList:
 
 
 class KeyFile:
-    """The file with the keys, read again whenever it has changed. A file that can't be used lets nobody in."""
+    """The file with the keys, read again whenever it has changed. A file that can't be used lets nobody in.
+
+    `expected`: somebody has said that there is one, so it is a fault if there is none.
+    """
 
     _log = Logger()
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, expected: bool = True, now: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._expected = expected
         self._now = now
         self._seen: tuple[int, ...] | None = None
         self._list = KeyList(MappingProxyType({}))
@@ -219,7 +223,8 @@ class KeyFile:
     def _complain(self, reason: str) -> None:
         if reason != self._trouble:
             self._trouble = reason
-            self._log.warn(
+            self._log.emit(
+                LogLevel.warn if self._expected else LogLevel.info,
                 "nobody can log in over SSH: the keys in {path} cannot be used: {reason}",
                 path=str(self.path),
                 reason=reason,

@@ -12,7 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from scalelite.admin.ssh.channel import SessionChannel
 from scalelite.admin.ssh.gate import Gate, peer_address
@@ -41,7 +41,9 @@ class SSHService(Service):
         settings = house.settings
         self._reactor = reactor
         self._house = house
-        self._keys = KeyFile(keys)
+        # Otherwise it is only a convenience of development.
+        self._wanted = settings.ssh_authorized_keys is not None
+        self._keys = KeyFile(keys, expected=self._wanted)
         self.gate = Gate(
             reactor,
             self._keys,
@@ -75,7 +77,7 @@ class SSHService(Service):
         try:
             key = make_host_key(self._house.settings.data_dir)
         except HostKeyError as error:
-            self._log.error("there is NO SSH server: the host key cannot be used: {reason}", reason=str(error))
+            self._lacking(f"the host key cannot be used: {error}")
             port, self._port = self._port, None
             maybeDeferred(port.stopListening)
             return
@@ -96,13 +98,14 @@ class SSHService(Service):
         try:
             self._port = self._reactor.listenTCP(settings.ssh_port, self._factory, backlog=BACKLOG, interface=interface)
         except CannotListenError as error:
-            self._log.error(
-                "there is NO SSH server: cannot listen on {host}:{port} "
-                "(SCALELITE_SSH_BIND, SCALELITE_SSH_PORT): {reason}",
-                host=interface,
-                port=settings.ssh_port,
-                reason=str(getattr(error.socketError, "strerror", None) or error.socketError).lower(),
+            reason = str(getattr(error.socketError, "strerror", None) or error.socketError).lower()
+            self._lacking(
+                f"cannot listen on {interface}:{settings.ssh_port} (SCALELITE_SSH_BIND, SCALELITE_SSH_PORT): {reason}"
             )
+
+    def _lacking(self, reason: str) -> None:
+        level = LogLevel.error if self._wanted else LogLevel.info
+        self._log.emit(level, "there is NO SSH server: {reason}", reason=reason)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

@@ -25,6 +25,11 @@ class Slots:
         self._taken = 0
         self._waiting: deque[Deferred[None]] = deque()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a place."""
+        return bool(self._waiting)
+
     async def take(self) -> None:
         """Take a place, once there is one. Raises NoneFree if none comes free in time."""
         if self._taken < self._count:

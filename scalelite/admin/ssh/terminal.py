@@ -159,8 +159,9 @@ class Terminal(TerminalProtocol):
         if self._completing is not None:
             self._completing.cancel()
         if line is not None:
-            line.editor.end()
-            line.draw(self._size.width)
+            if line.editor.cursor != len(line.editor.text):
+                line.editor.end()
+                line.draw(self._size.width)
             self.write(mark + "\n")
         return line
 

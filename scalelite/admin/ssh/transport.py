@@ -13,7 +13,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scalelite.admin.ssh.channel import Connection
+from scalelite.admin.ssh.channel import CONCHS_LOG, Connection
 from scalelite.admin.ssh.keys import ALGORITHMS, AuthorizedKey
 from scalelite.admin.ssh.login import Login
 
@@ -36,7 +36,6 @@ _PROTOCOL_ERROR: Final = 2
 #: What may come before there are keys: disconnect, ignore, unimplemented, debug, and the key exchange itself.
 _IN_CLEAR: Final = frozenset({1, 2, 3, 4, 20, 21, 30})
 
-# Conch's own messages must not come under our name.
 _log = Logger()
 
 
@@ -51,6 +50,7 @@ class Transport(SSHServerTransport):
     supportedPublicKeys: Any = (b"ssh-ed25519",)
 
     def __init__(self, gate: Gate, address: str) -> None:
+        self._log = CONCHS_LOG
         self.gate = gate
         self.address = address
         self.key: AuthorizedKey | None = None
