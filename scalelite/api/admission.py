@@ -20,8 +20,8 @@ from scalelite.store.tenants import TenantStore
 class Call:
     """An admitted call: merged parameters, XML body, and the tenant if tenants are on."""
 
-    params: Params
-    body: bytes
+    params: Params = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
     tenant: Tenant | None
     strict_tenant_id: str | None
     """What meetings' tenant ids must equal for this caller; None without tenants."""
