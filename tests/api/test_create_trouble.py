@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -347,3 +349,25 @@ async def test_a_refusal_gives_back_nothing_that_another_create_has_confirmed(ba
     before = await state(balancer)
     assert (await balancer.call("create", meetingID="m1")).key == "validationError"
     assert await state(balancer) == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_drops_connection_attempts_is_passed_over() -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            # Nobody accepts them: with the queue full, the kernel drops whatever comes next.
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        # The bound of the whole exchange comes before that of connecting.
+        async with running(servers=2, response_timeout=0.3, connect_timeout=5) as balancer:
+            url = f"http://127.0.0.1:{full.getsockname()[1]}/bigbluebutton/api"
+            await balancer.redis("HSET", balancer.key("server:s1"), "url", url)
+            failed = await create(balancer)
+            assert failed.message == UNABLE
+            assert await bookkeeping(balancer) == set()
+        async with running(servers=2, response_timeout=5, connect_timeout=0.3) as balancer:
+            await balancer.redis("HSET", balancer.key("server:s1"), "url", url)
+            assert (await create(balancer)).returncode == "SUCCESS"
+            assert balancer.living_on("m1") == ["s2"]
