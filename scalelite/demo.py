@@ -135,13 +135,14 @@ class Demo(Service):
         self._polls = polls
         self._ready = ready
         self._simulator = Simulator(reactor, seed=secrets.randbits(32))
-        self._starting: Deferred[None] | None = None
+        #: Fires once the servers are there, or were given up.
+        self.started: Deferred[None] | None = None
 
     def startService(self) -> None:
         super().startService()
-        self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        self._starting.addErrback(lambda failure: self._log.failure("the demonstration failed", failure))
+        self.started = Deferred.fromCoroutine(self._start())
+        self.started.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self.started.addErrback(lambda failure: self._log.failure("the demonstration failed", failure))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -173,8 +174,8 @@ class Demo(Service):
                 return
 
     async def _stop(self) -> None:
-        if self._starting is not None:
-            self._starting.cancel()
+        if self.started is not None:
+            self.started.cancel()
         try:
             for server_id in SERVER_IDS:
                 await self._servers.remove(server_id, force=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -34,12 +35,12 @@ class Listening:
             # One that was inherited must be told so, or its copies would block, for all processes.
             listening.setblocking(False)
         self.urls = [_url(listening) for listening in self.sockets]
-        self._files: list[tuple[str, int]] = []
+        self._files: list[tuple[str, tuple[int, int]]] = []
 
     def own_files(self) -> None:
         """Remember the files of UNIX sockets, to be removed by `remove_files`."""
         paths = [listening.getsockname() for listening in self.sockets if listening.family == socket.AF_UNIX]
-        self._files = [(path, os.stat(path).st_ino) for path in paths]
+        self._files = [(path, _identity(path)) for path in paths]
 
     def close(self) -> None:
         """Close the sockets here; they stay open in processes that have inherited them."""
@@ -48,13 +49,19 @@ class Listening:
 
     def remove_files(self) -> None:
         """Remove the files of UNIX sockets, unless another process has put its own in their place."""
-        for path, inode in self._files:
+        for path, identity in self._files:
             try:
-                if os.stat(path).st_ino == inode:
+                if _identity(path) == identity:
                     os.unlink(path)
             except FileNotFoundError:
                 continue
         self._files = []
+
+
+def _identity(path: str) -> tuple[int, int]:
+    # The number of an inode alone is soon used again.
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns
 
 
 def bind(listens: Sequence[Listen]) -> Listening:
@@ -142,6 +149,8 @@ def _bind_unix(listen: Listen) -> list[socket.socket]:
 def _stale(path: str) -> bool:
     """Whether a socket file is left over from a process that is gone."""
     try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
             trial.settimeout(1)
             trial.connect(path)
