@@ -103,8 +103,8 @@ class Running(ProcessProtocol):
 
     def __init__(self, command: Sequence[str], stdin: bytes | None, **options: Any) -> None:
         self.done: Deferred[Done] = Deferred()
-        self.out = b""
-        self.err = b""
+        self.out = bytearray()
+        self.err = bytearray()
         self._stdin = stdin
         self._watchers: list[tuple[Any, Deferred[None]]] = []
         self.process: Any = reactor.spawnProcess(self, command[0], command, env={"PATH": os.environ["PATH"]}, **options)
@@ -136,7 +136,7 @@ class Running(ProcessProtocol):
             try:
                 await found.addTimeout(PATIENCE, reactor)
             except Exception as error:
-                raise AssertionError(f"it did not come; there is {self.out!r} {self.err!r}") from error
+                raise AssertionError(f"it did not come; there is {self.out[-2000:]!r} {self.err[-2000:]!r}") from error
 
     async def until(self, text: str) -> None:
         """Wait until standard output and error hold this text."""
@@ -179,6 +179,6 @@ class Shell(Running):
         return came
 
 
-def plain(data: bytes) -> str:
+def plain(data: bytes | bytearray) -> str:
     """What a terminal gets, without the sequences that move its cursor."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace")).replace("\r", "")

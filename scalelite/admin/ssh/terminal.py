@@ -76,8 +76,6 @@ class Terminal(TerminalProtocol):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line: _Line | None = None
         self._completing: Deferred[None] | None = None
-        # What a piece of input leads to is sent as a whole.
-        self._batch: list[bytes] | None = None
         # Whether the last character that was written did not end a line.
         self._open_line = False
         self._keys = Keys(lambda: self)
@@ -102,13 +100,7 @@ class Terminal(TerminalProtocol):
         """Print text; its line ends are made a terminal's."""
         if text:
             self._open_line = not text.endswith("\n")
-            self._put(text.replace("\n", "\r\n").encode(errors="backslashreplace"))
-
-    def _put(self, data: bytes) -> None:
-        if self._batch is None:
-            self._send(data)
-        else:
-            self._batch.append(data)
+            self._send(text.replace("\n", "\r\n").encode(errors="backslashreplace"))
 
     def fresh_line(self) -> None:
         """Go to the beginning of a line, unless the cursor is there."""
@@ -125,13 +117,7 @@ class Terminal(TerminalProtocol):
 
     def received(self, data: bytes) -> None:
         """Bytes from the terminal."""
-        self._batch = []
-        try:
-            self._keys.dataReceived(data)
-        finally:
-            batch, self._batch = self._batch, None
-            if batch:
-                self._send(b"".join(batch))
+        self._keys.dataReceived(data)
 
     async def read_line(
         self,
@@ -208,7 +194,7 @@ class Terminal(TerminalProtocol):
                 self._completing.addErrback(self._not_completed).addBoth(self._completed)
             return
         if key == b"\x0c":
-            self._put(b"\x1b[H\x1b[2J")
+            self._send(b"\x1b[H\x1b[2J")
             line.forget_place()
             line.draw(self._size.width)
             return
