@@ -84,9 +84,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     """Serve until the lifeline ends. The exit status: 2 for settings that have become unusable, 1 for other trouble."""
-    # Ctrl-C in the terminal is for the supervisor, which then tells the workers.
+    # Away from the terminal: the supervisor has blocked its signals until here, and for good.
     os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     given = arguments(argv)
     sockets = [socket.socket(fileno=FIRST_SOCKET + i) for i in range(given.sockets)]
     try:

@@ -30,6 +30,8 @@ LIFELINE: Final = 3
 PULSE: Final = 4
 FIRST_SOCKET: Final = 5
 
+_FROM_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
+
 #: Seconds between two signs of life, and how many may be missing.
 BEAT: Final = 5.0
 MISSING_BEATS: Final = 12
@@ -122,14 +124,19 @@ class Supervisor(Service):
         worker = _Worker(self, number, self._reactor.seconds())
         sockets = {FIRST_SOCKET + i: listening.fileno() for i, listening in enumerate(self._listening.sockets)}
         self._workers.add(worker)
-        self._reactor.spawnProcess(
-            worker,
-            self._command[0],
-            [*self._command, f"--number={number}", f"--sockets={len(sockets)}"],
-            env=self._environ,
-            path=str(self._path),
-            childFDs={0: 0, 1: 1, 2: 2, LIFELINE: "w", PULSE: "r", **sockets},
-        )
+        # Inherited, and so in force before the worker has said a word: what the terminal sends is for us alone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_THE_TERMINAL)
+        try:
+            self._reactor.spawnProcess(
+                worker,
+                self._command[0],
+                [*self._command, f"--number={number}", f"--sockets={len(sockets)}"],
+                env=self._environ,
+                path=str(self._path),
+                childFDs={0: 0, 1: 1, 2: 2, LIFELINE: "w", PULSE: "r", **sockets},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _look(self) -> None:
         # By turns and not by the clock: a machine that slept must not find all its workers too late.
