@@ -15,6 +15,7 @@ import struct
 import subprocess
 import termios
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,8 @@ class Running(ProcessProtocol):
 
     def kill(self) -> None:
         """End the client without warning."""
-        try:
+        with suppress(ProcessExitedAlready):
             self.process.signalProcess("KILL")
-        except ProcessExitedAlready:
-            pass
 
     def processEnded(self, reason: Any) -> None:
         status = 0 if reason.check(ProcessDone) else reason.value.exitCode

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
-from scalelite.admin.console import LONGEST_LINE
+#: Characters of a line that is typed, at most.
+LONGEST: Final = 4096
 
 
 @attrs.define
@@ -40,7 +43,7 @@ class Editor:
 
     def insert(self, text: str) -> bool:
         """Insert at the cursor; False if the line is too long for it."""
-        if len(self.text) + len(text) > LONGEST_LINE // 4:
+        if len(self.text) + len(text) > LONGEST:
             return False
         self.text = self.text[: self.cursor] + text + self.text[self.cursor :]
         self.cursor += len(text)

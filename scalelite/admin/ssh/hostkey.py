@@ -6,11 +6,12 @@ import base64
 import hashlib
 import os
 import secrets
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
+
+from scalelite.admin.ssh.files import read_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,17 +42,13 @@ def read_host_key(folder: Path) -> HostKey | None:
     """The host key below the data folder; None if none has been made yet. Raises HostKeyError."""
     path = folder / FILE_NAME
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise HostKeyError(f"{path} is not a file")
-            if mode & 0o077:
-                raise HostKeyError(f"{path} is open to others: chmod 600")
-            content = file.read(_LARGEST)
+        content, state = read_file(path, _LARGEST)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HostKeyError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        raise HostKeyError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if state.st_mode & 0o077:
+        raise HostKeyError(f"{path} is open to others: chmod 600")
     return _host_key(path, content)
 
 

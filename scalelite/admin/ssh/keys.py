@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,8 @@ from typing import Final
 import attrs
 from twisted.conch.ssh.keys import Key
 from twisted.logger import Logger, LogLevel
+
+from scalelite.admin.ssh.files import read_file
 
 #: What a client may sign its login with, and the kind of key that belongs to it. No SHA-1, so no `ssh-rsa`.
 ALGORITHMS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -36,6 +38,8 @@ SHORTEST_RSA: Final = 2048
 LARGEST_FILE: Final = 256 * 1024
 #: Seconds for which a file that has just been written is read anew at each look: the next write may bear the same time.
 _FRESH: Final = 2.0
+#: Faulty lines that are told of, at most.
+_TOLD: Final = 20
 
 # Nothing of what these forbid is ever allowed.
 _ALREADY_IN_FORCE: Final = frozenset({"no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc"})
@@ -137,6 +141,11 @@ class KeyList:
     keys: Mapping[bytes, AuthorizedKey]
     faults: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def told(self) -> object:
+        """What there is to tell of it, for comparison with another one."""
+        return {(blob, key.role, key.comment) for blob, key in self.keys.items()}, self.faults
+
 
 def parse_keys(text: str) -> KeyList:
     """All keys of a file's text. Of a key that is listed twice, the smaller role counts."""
@@ -192,33 +201,22 @@ class KeyFile:
         return self._list.keys
 
     def _read(self) -> str:
-        # A FIFO would block the open.
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
-                raise ValueError("it is not a file")
-            if state.st_mode & stat.S_IWOTH:
-                raise ValueError("everybody may write to it; chmod o-w")
-            content = file.read(LARGEST_FILE + 1)
+        content, state = read_file(self.path, LARGEST_FILE + 1)
+        if state.st_mode & stat.S_IWOTH:
+            raise ValueError("everybody may write to it; chmod o-w")
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it is larger than {LARGEST_FILE // 1024} kB")
         return content.decode("utf-8", "replace")
 
     def _take(self, found: KeyList) -> None:
-        same = found.keys.keys() == self._list.keys.keys() and found.faults == self._list.faults
-        same = same and all(key.role is self._list.keys[blob].role for blob, key in found.keys.items())
-        if same and not self._trouble:
+        before, self._list = self._list, found
+        if found.told == before.told and not self._trouble:
             return
-        self._list = found
         self._log.info("{count} SSH keys are authorised by {path}", count=len(found.keys), path=str(self.path))
-        for line, fault in self._some(found.faults):
+        for line, fault in found.faults[:_TOLD]:
             self._log.warn(
                 "line {line} of {path} gives nobody access: {fault}", line=line, path=str(self.path), fault=fault
             )
-
-    def _some(self, faults: tuple[tuple[int, str], ...]) -> Iterator[tuple[int, str]]:
-        yield from faults[:20]
 
     def _complain(self, reason: str) -> None:
         if reason != self._trouble:

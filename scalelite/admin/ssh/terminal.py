@@ -145,9 +145,8 @@ class Terminal(TerminalProtocol):
         if self._completing is not None:
             self._completing.cancel()
         if line is not None:
-            if line.editor.cursor != len(line.editor.text):
-                line.editor.end()
-                line.draw(self._size.width)
+            line.editor.end()
+            line.draw(self._size.width)
             self.write(mark + "\n")
         return line
 
@@ -175,9 +174,12 @@ class Terminal(TerminalProtocol):
             self.keystrokeReceived(*key)
 
     def _serve(self) -> None:
+        # What several keys have changed is drawn once: a paste would take its length squared.
         while self._waiting and self._line is not None and self._completing is None:
             key, modifier = self._waiting.popleft()
             self._key(self._line, key, modifier)
+        if self._line is not None:
+            self._line.draw(self._size.width)
 
     def _key(self, line: _Line, key: bytes, modifier: Any) -> None:
         if key in b"\r\n":
@@ -190,22 +192,21 @@ class Terminal(TerminalProtocol):
             return
         if key == b"\t":
             if line.complete is not None:
+                line.draw(self._size.width)
                 self._completing = Deferred.fromCoroutine(self._complete(line, line.complete))
                 self._completing.addErrback(self._not_completed).addBoth(self._completed)
             return
         if key == b"\x0c":
             self._send(b"\x1b[H\x1b[2J")
             line.forget_place()
-            line.draw(self._size.width)
             return
         act = (_ALT_ACTS if modifier == _KEY.ALT else _ACTS).get(key)
         if act is not None:
             act(line.editor)
-            line.draw(self._size.width)
         elif modifier is None and (len(key) == 1 and (key >= b" " and key != b"\x7f")):
             text = "".join(c for c in self._decoder.decode(key) if c.isprintable())
-            if text:
-                line.type(text, self._size.width)
+            if text and not line.editor.insert(text):
+                self.write("\a")
 
     # Completion
 
@@ -268,45 +269,53 @@ class _Line:
         self.complete = complete
         self.interruptible = interruptible
         self.done: Deferred[str | None] = Deferred()
-        self._row = 0
+        self._drawn: _Drawn | None = None
 
     def forget_place(self) -> None:
         """The cursor is at the beginning of a new line of the screen."""
-        self._row = 0
-
-    def type(self, text: str, wide: int) -> None:
-        """Insert text, and draw as little as needed."""
-        editor = self.editor
-        at_end = editor.cursor == len(editor.text)
-        if not editor.insert(text):
-            self._write("\a")
-            return
-        if not self._echo:
-            return
-        column = layout(self._prompt + editor.text, wide)[1]
-        if at_end and column >= width(text) and column > 0:
-            self._write(text)
-        else:
-            self.draw(wide)
+        self._drawn = None
 
     def draw(self, wide: int) -> None:
-        """Draw the whole line, and put the cursor where it belongs."""
+        """Show the line as it is now, with the cursor where it belongs; no more is sent than is needed."""
         text = self.editor.text if self._echo else ""
-        before = self.editor.before if self._echo else ""
-        last_row, last_column = layout(self._prompt + text, wide)
-        row, column = layout(self._prompt + before, wide)
-        # A terminal goes on to the next row only with the character after the last one of a row.
-        full = "\n" if last_row and not last_column else ""
-        up = f"\x1b[{self._row}A" if self._row else ""
-        back = f"\x1b[{last_row - row}A" if last_row > row else ""
-        forth = f"\x1b[{column}C" if column else ""
-        self._write(f"{up}\r\x1b[J{self._prompt}{text}{full}{back}\r{forth}")
-        self._row = row
+        cursor = self.editor.cursor if self._echo else 0
+        old = self._drawn
+        if old is not None and (old.text, old.cursor, old.wide) == (text, cursor, wide):
+            return
+        if old is not None and old.wide == wide and cursor == len(text) and old.at_end and text.startswith(old.text):
+            added = text[len(old.text) :]
+            row, column = layout(added, wide, old.row, old.column)
+            self._write(added + ("" if column else "\n"))
+        else:
+            row, column = layout(self._prompt + text[:cursor], wide)
+            last_row, last_column = layout(text[cursor:], wide, row, column)
+            # A terminal goes on to the next row only with the character after the last one of a row.
+            full = "\n" if last_row and not last_column else ""
+            up = f"\x1b[{old.row}A" if old is not None and old.row else ""
+            back = f"\x1b[{last_row - row}A" if last_row > row else ""
+            forth = f"\x1b[{column}C" if column else ""
+            self._write(f"{up}\r\x1b[J{self._prompt}{text}{full}{back}\r{forth}")
+        self._drawn = _Drawn(text, cursor, wide, row, column)
 
 
-def layout(text: str, wide: int) -> tuple[int, int]:
-    """Row and column of the cursor after `text` was written from the beginning of a row."""
-    row = column = 0
+@attrs.frozen
+class _Drawn:
+    """What is on the screen: the text, its cursor, for how wide a terminal, and the cursor's row and column."""
+
+    text: str
+    cursor: int
+    wide: int
+    row: int
+    column: int
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the cursor stands behind the text."""
+        return self.cursor == len(self.text)
+
+
+def layout(text: str, wide: int, row: int = 0, column: int = 0) -> tuple[int, int]:
+    """Row and column of the cursor after `text` was written, by default from the beginning of a row."""
     for character in text:
         columns_ = width(character)
         if column + columns_ > wide:
