@@ -393,6 +393,34 @@ async def test_old_copy_is_left_alone_when_the_meeting_came_back_meanwhile(rig: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_old_copy_is_left_alone_when_the_meeting_came_back_since_the_poll_was_recorded(rig: Rig) -> None:
+    await _move(rig)
+    first = rig.backends["s1"]
+    answer: Deferred[bytes] = Deferred()
+    first.on["getMeetingInfo"] = lambda *_: answer
+    await rig.stores.poll("s1", "m")
+    assert (await rig.stores.create("absent")).server_id == "s1"
+    running = rig.begin()
+    await until(lambda: first.asked("getMeetingInfo"))
+    await rig.stores.fail("s2", 2)
+    assert (await rig.stores.create("m")).server_id == "s1"
+    answer.callback(NOT_FOUND)
+    await running
+    assert first.asked("end") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_copy_of_a_meeting_without_record_is_ended_though_it_comes_to_be_only_later(rig: Rig) -> None:
+    backend = await rig.add("s1")
+    await rig.stores.place("m", password="pw")
+    await rig.stores.meetings.clear("m", "s1", may_live=True)
+    assert (await rig.poll()).ended_copies == 0
+    backend.runs("m")
+    assert (await rig.poll()).ended_copies == 1
+    assert backend.asked("end") == [{"meetingID": "m", "password": "pw"}]
+
+
+@pytest_twisted.ensureDeferred
 async def test_no_copy_is_ended_before_the_meeting_is_sure_to_live_elsewhere(rig: Rig) -> None:
     first = await rig.add("s1")
     await rig.stores.create("m")

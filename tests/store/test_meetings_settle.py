@@ -182,6 +182,7 @@ async def test_moved_meeting_goes_back_when_the_new_server_refuses_it(stores: St
     assert found is not None
     assert found.meeting == old
     assert await stores.scores("server_load") == {"s2": 0}
+    assert await stores.hash("balancer:old_copies:s1") == {}
     assert (await stores.poll("s1", "m")).old_copies == ()
     again = await stores.reserve("m")
     assert (again.placement, again.pending, again.meeting) == (Placement.EXISTING, False, old)
@@ -217,8 +218,9 @@ async def test_meeting_moved_in_doubt_goes_back_to_a_server_that_has_returned(st
     await stores.add("s3", 0)
     reservation = await stores.reserve("m", password="another")
     assert (reservation.placement, reservation.meeting) == (Placement.NEW, old)
+    assert await stores.hash("balancer:old_copies:s1") != {}
     assert await stores.meetings.confirm(old)
-    assert (await stores.poll("s1", "m")).old_copies == ()
+    assert await stores.hash("balancer:old_copies:s1") == {}
     assert [copy.meeting_id for copy in (await stores.poll("s2", "m")).old_copies] == ["m"]
 
 
@@ -234,6 +236,24 @@ async def test_meeting_moved_twice_in_doubt_goes_back_to_where_it_was_for_certai
     found = await stores.meetings.find("m")
     assert found is not None
     assert found.meeting == old
+
+
+@pytest_twisted.ensureDeferred
+async def test_copy_that_is_the_meeting_again_is_not_remembered_once_it_is_seen(stores: Stores) -> None:
+    await _moved(stores)
+    await stores.poll("s1", "m")
+    await stores.fail("s2", 2)
+    back = await stores.place("m")
+    assert back.server_id == "s1"
+    await stores.poll("s1", "m", asked=await stores.time() + 1)
+    assert await stores.hash("balancer:old_copies:s1") == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_moved_meeting_reserves_nothing_more_on_its_old_server(stores: Stores) -> None:
+    await _moved(stores)
+    await stores.poll("s1", asked=await stores.time() - 1000)
+    assert await stores.scores("server_load") == {"s1": 0, "s2": 15}
 
 
 @pytest_twisted.ensureDeferred
@@ -281,6 +301,17 @@ async def test_just_confirmed_meeting_is_not_dropped_by_a_poll_asked_before(stor
     assert not await stores.meetings.drop_absent("m", "s1", asked, GRACE)
     assert await stores.where("m") == "s1"
     assert await stores.meetings.drop_absent("m", "s1", await stores.time() + 1, GRACE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_meeting_placed_before_and_confirmed_after_a_poll_was_asked_is_not_dropped_by_it(stores: Stores) -> None:
+    await stores.add("s1", 0)
+    meeting = await stores.place("m")
+    asked = await stores.time()
+    await stores.meetings.confirm(meeting)
+    assert not await stores.meetings.drop_absent("m", "s1", asked, GRACE)
+    await stores.poll("s1", asked=asked)
+    assert await stores.scores("server_load") == {"s1": 15}
 
 
 @pytest_twisted.ensureDeferred
