@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
 
 from scalelite.settings import Listen
@@ -168,13 +168,13 @@ def _url(listening: socket.socket) -> str:
     return Listen("tcp", host=name[0], port=name[1]).url
 
 
-def serve(reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> IListeningPort:
+def serve(reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> tcp.Port:
     """Accept connections on a socket of `Listening`, which is left open."""
     if listening.family == socket.AF_UNIX:
         port = _UnixPort(listening, factory, reactor)
         port.startListening()
         return port
-    adopted: IListeningPort = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+    adopted: tcp.Port = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
     return adopted
 
 

@@ -209,7 +209,7 @@ class Program:
 def redis(path: Path, *command: str) -> str:
     """What the Redis behind a UNIX socket says to a command."""
     done = subprocess.run(
-        ["redis-cli", "-s", str(path), *command], check=False, capture_output=True, text=True, timeout=PATIENCE
+        ["redis-cli", "-e", "-s", str(path), *command], check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     if done.returncode:
         raise ConnectionError(done.stderr)
