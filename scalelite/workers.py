@@ -135,6 +135,10 @@ class Supervisor(Service):
                 path=str(self._path),
                 childFDs={0: 0, 1: 1, 2: 2, LIFELINE: "w", PULSE: "r", **sockets},
             )
+        except OSError as error:
+            # No memory, no process, no file left: it may pass.
+            self._workers.discard(worker)
+            self._again(worker, f"it could not be started: {error.strerror}")
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -158,8 +162,10 @@ class Supervisor(Service):
                 ended, self._all_ended = self._all_ended, None
                 ended.callback(None)
             return
-        if not self.running:
-            return
+        if self.running:
+            self._again(worker, worker.reason or _in_words(failure))
+
+    def _again(self, worker: _Worker, reason: str) -> None:
         steady = self._reactor.seconds() - worker.started >= STEADY
         failures = 0 if steady else self._failures.get(worker.number, 0)
         self._failures[worker.number] = failures + 1
@@ -169,7 +175,7 @@ class Supervisor(Service):
             worker=worker.number,
             process=worker.pid,
             delay=delay,
-            reason=worker.reason or _in_words(failure),
+            reason=reason,
         )
         call = self._reactor.callLater(delay, self._replace, worker.number)
         self._spawns.add(call)

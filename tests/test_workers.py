@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 from collections.abc import Iterator
@@ -66,10 +67,13 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Process] = []
+        self.full = False
 
     def spawnProcess(
         self, protocol: Any, executable: str, args: list[str], env: dict[str, str], path: str, childFDs: dict[int, Any]
     ) -> None:
+        if self.full:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
         process = Process(protocol, args, env, path, childFDs, pid=1_000_000_000 + len(self.processes))
         self.processes.append(process)
         protocol.makeConnection(process)
@@ -137,6 +141,19 @@ def test_a_worker_that_ran_well_is_replaced_quickly_however_often_it_died_before
     reactor.processes[-1].end()
     reactor.advance(FIRST_DELAY)
     assert len(reactor.running) == 2
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    supervisor: Supervisor, reactor: Reactor, events: list[Any]
+) -> None:
+    reactor.full = True
+    reactor.processes[0].end()
+    reactor.advance(FIRST_DELAY)
+    assert events[-1]["reason"] == "it could not be started: Resource temporarily unavailable"
+    reactor.full = False
+    reactor.advance(2 * FIRST_DELAY)
+    assert len(reactor.running) == 2
+    assert supervisor.pids == [process.pid for process in reactor.running]
 
 
 def test_a_worker_that_gives_no_sign_of_life_is_killed(supervisor: Supervisor, reactor: Reactor) -> None:
