@@ -149,10 +149,10 @@ def makeService(options: Options) -> Balancer:
         parts = build_parts(reactor, settings)
         count = worker_count(settings, parts)
         observer = None if choice.left_to_twistd(shared=count > 0) else choice.observer(settings)
+        edge, abandon = web_edge(parts, listening, choice, environ, count, root)
     except (StoreError, OSError) as error:
         fail(str(error), 1)
 
-    edge, abandon = web_edge(parts, listening, choice, environ, count, root)
     poll = poll_service(parts, jitter=0 if options["demo"] else None)
     ending = Ending(reactor, settings.drain_timeout + END_MARGIN, abandon)
     top = Balancer(reactor, ending, twistd.get("pidfile"), observer)

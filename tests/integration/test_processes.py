@@ -338,6 +338,15 @@ def test_an_unusable_folder_of_the_store_is_one_line_and_status_1(folder: Path) 
         assert program.text.splitlines()[-1].startswith("scalelite: the embedded Redis cannot use ")
 
 
+@pytest.mark.parametrize("settings", [{}, {"SCALELITE_ACCESS_LOG": "log/access.log"}], ids=["events", "access"])
+def test_a_log_that_cannot_be_written_is_one_line_and_status_1(folder: Path, settings: dict[str, str]) -> None:
+    (folder / "log").write_text("in the way")
+    with Program(folder, SCALELITE_ENV="test" if not settings else "development", **settings) as program:
+        assert program.wait() == 1
+        assert len(program.text.splitlines()) == 1
+        assert program.text.startswith("scalelite: [Errno 17] File exists: ")
+
+
 def test_as_a_daemon_it_logs_into_files_and_removes_its_pidfile(folder: Path) -> None:
     with Program(folder, twistd=[], BIND="tcp://127.0.0.1:0", WEB_CONCURRENCY="2") as program:
         assert program.wait() == 0
