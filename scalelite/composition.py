@@ -102,6 +102,7 @@ class RunningPool:
         self.clock = parts.reactor
         self.servers = parts.servers
         self.meetings = parts.meetings
+        self.tenants = parts.tenants
         self._parts = parts
 
     @cached_property

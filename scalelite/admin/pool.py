@@ -11,6 +11,7 @@ from scalelite.store.connection import connect
 from scalelite.store.embedded import EmbeddedServer
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
+from scalelite.store.tenants import TenantStore
 
 if TYPE_CHECKING:
     from scalelite.bbb.client import BBBClient
@@ -45,6 +46,10 @@ class OwnPool:
         settings = self._settings
         load = settings.load_min_user_count if settings.create_load is None else settings.create_load
         return MeetingStore(self._redis, settings.redis.prefix, ttl=settings.default_meeting_ttl, new_meeting_load=load)
+
+    @cached_property
+    def tenants(self) -> TenantStore:
+        return TenantStore(self._redis, self._settings.redis.prefix)
 
     @cached_property
     def client(self) -> BBBClient:

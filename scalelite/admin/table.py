@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scalelite.settings import Settings
     from scalelite.store.meetings import MeetingStore
     from scalelite.store.servers import ServerStore
+    from scalelite.store.tenants import TenantStore
 
 OK: Final = 0
 FAILED: Final = 1
@@ -109,6 +110,8 @@ class Pool(Protocol):
     def servers(self) -> ServerStore: ...
     @property
     def meetings(self) -> MeetingStore: ...
+    @property
+    def tenants(self) -> TenantStore: ...
     @property
     def client(self) -> BBBClient: ...
 

@@ -20,6 +20,7 @@ from scalelite.bbb.client import BBBClient
 from scalelite.settings import Settings
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
+from scalelite.store.tenants import TenantStore
 from tests.balancer import Balancer
 
 
@@ -62,6 +63,10 @@ class BalancerPool:
     @property
     def meetings(self) -> MeetingStore:
         return self._parts.meetings
+
+    @property
+    def tenants(self) -> TenantStore:
+        return self._parts.tenants
 
     @cached_property
     def client(self) -> BBBClient:
