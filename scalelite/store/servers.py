@@ -21,6 +21,7 @@ _REMOVE: Final = script("remove_server")
 _SET_STATE: Final = script("set_server_state")
 _SET_VERSION: Final = script("set_bbb_version")
 _TARGETS: Final = script("list_targets")
+_UPDATE: Final = script("update_server")
 _FORGET_COPY: Final = script("forget_old_copy")
 
 
@@ -80,6 +81,15 @@ class ServerStore:
         """Record a new server, disabled and offline. False if the id is taken."""
         added = await self._redis.run(_ADD, self._keys, (server_id, url, secret, repr(float(load_multiplier)), tag))
         return bool(added)
+
+    async def update(
+        self, server_id: str, *, secret: str | None = None, load_multiplier: float | None = None, tag: str | None = None
+    ) -> bool:
+        """Change fields; None leaves one as it is then, an empty tag removes it. False if there is no such server."""
+        multiplier = None if load_multiplier is None else repr(float(load_multiplier))
+        changes = {"secret": secret, "load_multiplier": multiplier, "tag": tag}
+        pairs = [part for field, value in changes.items() if value is not None for part in (field, value)]
+        return bool(await self._redis.run(_UPDATE, self._keys, (server_id, *pairs)))
 
     async def remove(self, server_id: str, *, force: bool = False) -> int | None:
         """Remove a server; unless forced, not while meetings are recorded there. Their number; None: no such server.

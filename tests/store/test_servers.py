@@ -251,3 +251,19 @@ async def test_secrets_do_not_show_in_a_log(stores: Stores) -> None:
     shown = f"{await stores.servers.all()} {await stores.servers.targets()} {await stores.meetings.find('m')} {meeting}"
     assert "secret of" not in shown
     assert "hush" not in shown
+
+
+@pytest_twisted.ensureDeferred
+async def test_update_changes_only_the_fields_that_are_given(stores: Stores) -> None:
+    await stores.add("s1", load=None, tag="gold", multiplier=2.0)
+    before = await stores.hash("server:s1")
+    assert await stores.servers.update("s1")
+    assert await stores.hash("server:s1") == before
+    assert await stores.servers.update("s1", load_multiplier=1.5)
+    assert await stores.hash("server:s1") == {**before, "load_multiplier": "1.5"}
+    assert await stores.servers.update("s1", secret="new", tag="silver")
+    assert await stores.hash("server:s1") == {**before, "load_multiplier": "1.5", "secret": "new", "tag": "silver"}
+    assert await stores.servers.update("s1", tag="")
+    assert "tag" not in await stores.hash("server:s1")
+    assert not await stores.servers.update("nobody", tag="x")
+    assert await stores.hash("server:nobody") == {}
