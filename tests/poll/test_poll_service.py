@@ -15,7 +15,7 @@ from scalelite.poll.election import RENEWAL
 from scalelite.poll.poller import PassReport
 from scalelite.poll.service import PollService
 from scalelite.store.errors import StoreUnavailable
-from tests.poll.test_election import Leases
+from tests.poll.leases import Leases
 
 _trial = SynchronousTestCase()
 INTERVAL = 60.0
