@@ -56,7 +56,14 @@ class Redaction:
         """That of the configured secrets."""
         redis = settings.redis
         texts = [secret.decode(errors="replace") for secret in settings.loadbalancer_secrets]
-        others = (settings.secret_key_base, redis.password, redis.sentinel_password, redis.url, settings.database_url)
+        others = (
+            settings.secret_key_base,
+            settings.api_secret,
+            redis.password,
+            redis.sentinel_password,
+            redis.url,
+            settings.database_url,
+        )
         return cls(texts + [text for text in others if text])
 
     def __call__(self, text: str) -> str:

@@ -26,6 +26,7 @@ _servers = setting_in("Servers")
 _poller = setting_in("Poller")
 _web = setting_in("Web")
 _ssh = setting_in("SSH")
+_rest = setting_in("REST")
 _redis = setting_in("Redis")
 _logs = setting_in("Logs")
 _recordings = setting_in("Recordings")
@@ -344,6 +345,27 @@ class Settings:
         "How long an SSH connection may stay idle.",
         default=900.0,
         unit="seconds",
+        ours=True,
+    )
+
+    #: None: the load balancer's secrets sign.
+    api_secret: str | None = _rest(
+        "SCALELITE_API_SECRET",
+        parse.secret_value,
+        "Secret that calls of the REST API are signed with, instead of the front-ends' (docs/rest.md).",
+        default=None,
+        default_text="`LOADBALANCER_SECRET` and `LOADBALANCER_SECRETS`",
+        ours=True,
+        secret=True,
+    )
+    api_disabled: bool = _rest(
+        "SCALELITE_API_DISABLED", parse.boolean, "No REST API below `/scalelite/api`.", default=False, ours=True
+    )
+    api_signed_only: bool = _rest(
+        "SCALELITE_API_SIGNED_ONLY",
+        parse.boolean,
+        "Take only calls whose signature covers body and time; a checksum is not enough.",
+        default=False,
         ours=True,
     )
 
