@@ -11,7 +11,7 @@ import uuid
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
@@ -24,6 +24,8 @@ from scalelite.api.admission import Admission
 from scalelite.api.bigbluebutton import APIRules, BigBlueButtonAPI
 from scalelite.api.health import Health
 from scalelite.api.hosts import host_check
+from scalelite.api.management import ManagementAPI, ManagementRules
+from scalelite.api.management_door import Door
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
 from scalelite.bbb.client import BBBClient, Timeouts
@@ -34,6 +36,7 @@ from scalelite.cluster.operations.analytics import AnalyticsRelay
 from scalelite.cluster.operations.create import CreateRules, MeetingCreator
 from scalelite.cluster.operations.get_meetings import MeetingLister
 from scalelite.cluster.operations.lrs import LRSPayloads
+from scalelite.cluster.operations.servers import ServerClearance
 from scalelite.cluster.params import ParamPolicy
 from scalelite.cluster.statistics import LoadRule, PollLimits
 from scalelite.poll.poller import Poller, PollRules
@@ -45,7 +48,11 @@ from scalelite.store.health import probe
 from scalelite.store.leases import LeaseStore
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
+from scalelite.store.signatures import SignatureStore
 from scalelite.store.tenants import TenantStore
+
+#: Seconds for all `end` calls of a REST call together.
+CLEARING_DEADLINE: Final = 15.0
 
 
 @attrs.frozen
@@ -197,6 +204,8 @@ def web_site(parts: Parts) -> BalancerSite:
     routes = Routes()
     api.register(routes)
     Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
+    if not settings.api_disabled:
+        management_api(parts, client).register(routes)
     production_host = settings.url_host if settings.environment == "production" else None
     site = BalancerSite(
         routes.app.resource(),
@@ -211,6 +220,27 @@ def web_site(parts: Parts) -> BalancerSite:
     )
     site.noisy = False
     return site
+
+
+def management_api(parts: Parts, client: BBBClient) -> ManagementAPI:
+    """The REST API for operators."""
+    settings = parts.settings
+    own = settings.api_secret
+    door = Door(
+        settings.loadbalancer_secrets if own is None else (own.encode("utf-8", "surrogateescape"),),
+        settings.checksum_algorithms,
+        SignatureStore(parts.redis, settings.redis.prefix),
+        time.time,
+        signed_only=settings.api_signed_only,
+    )
+    return ManagementAPI(
+        door,
+        parts.servers,
+        parts.tenants,
+        ServerClearance(parts.servers, parts.meetings, lambda: client, parts.reactor, CLEARING_DEADLINE),
+        lambda: str(uuid.uuid4()),
+        ManagementRules(settings.server_id_is_hostname, settings.multitenancy_enabled),
+    )
 
 
 def access_log_file(settings: Settings) -> BufferedFile | None:
