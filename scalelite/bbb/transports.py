@@ -115,7 +115,7 @@ def treq_transports(reactor: Any, pool: HTTPConnectionPool, policy: IPolicyForHT
             method: bytes, url: bytes, headers: Headers, body: IBodyProducer | None
         ) -> defer.Deferred[IResponse]:
             sent: defer.Deferred[Any] = client.request(
-                method.decode(), url.decode(), headers=headers, data=body, unbuffered=True
+                method.decode(), url.decode(), headers=headers, data=body, unbuffered=True, allow_redirects=False
             )
             return sent
 
