@@ -42,9 +42,11 @@ from scalelite.cluster.statistics import LoadRule, PollLimits
 from scalelite.poll.poller import Poller, PollRules
 from scalelite.poll.service import PollService
 from scalelite.settings import Settings
+from scalelite.store.audit import AuditStore
 from scalelite.store.callbacks import CallbackStore
 from scalelite.store.connection import Redis, connect, connect_memory
 from scalelite.store.health import probe
+from scalelite.store.inspection import InspectionStore
 from scalelite.store.leases import LeaseStore
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
@@ -110,6 +112,9 @@ class RunningPool:
         self.servers = parts.servers
         self.meetings = parts.meetings
         self.tenants = parts.tenants
+        self.leases = parts.leases
+        self.audit = AuditStore(parts.redis, parts.settings.redis.prefix)
+        self.inspection = InspectionStore(parts.redis, parts.settings.redis.prefix)
         self._parts = parts
 
     @cached_property

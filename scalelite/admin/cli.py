@@ -86,7 +86,7 @@ async def _with_pool(reactor: Any, console: LocalConsole, settings: Settings, ca
 
 
 def _context(console: LocalConsole, settings: Settings, pool: Pool) -> Context:
-    return Context(settings, pool, console, Actor(_user(), "command line"), lambda: str(uuid.uuid4()))
+    return Context(settings, pool, console, Actor(_user(), "command line"), lambda: str(uuid.uuid4()), own_process=True)
 
 
 def _user() -> str:

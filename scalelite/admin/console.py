@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,16 @@ from typing import Final, Protocol, TextIO
 
 #: Characters of one line of input, at most.
 LONGEST_LINE: Final = 65_536
+#: Bytes of a whole input, at most.
+LARGEST_INPUT: Final = 16 * 1024 * 1024
+
+
+class Failed(Exception):
+    """A command can't do what it was asked; the message is for the operator, `status` the exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Console(Protocol):
@@ -18,6 +29,10 @@ class Console(Protocol):
     @property
     def is_terminal(self) -> bool:
         """Whether somebody sits there who can be asked."""
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal that shows what is printed; None if that goes elsewhere."""
 
     def out(self, line: str = "") -> None:
         """Print a result; may hold several lines."""
@@ -31,6 +46,9 @@ class Console(Protocol):
     async def read_secret(self, prompt: str) -> str | None:
         """Read a line; on a terminal, the prompt is shown and what is typed is not. None at the end of input."""
 
+    async def read_all(self) -> str:
+        """Everything up to the end of input. Raises Failed where it can't be had whole."""
+
 
 class LocalConsole:
     """The standard streams. Reading blocks the whole process: while somebody thinks, nothing else is to be done."""
@@ -43,6 +61,10 @@ class LocalConsole:
     @property
     def is_terminal(self) -> bool:
         return self._stdin.isatty()
+
+    @property
+    def width(self) -> int | None:
+        return os.get_terminal_size(self._stdout.fileno()).columns or 80 if self._stdout.isatty() else None
 
     def out(self, line: str = "") -> None:
         self._stdout.write(line + "\n")
@@ -69,6 +91,15 @@ class LocalConsole:
             self._end_line()
             return None
 
+    async def read_all(self) -> str:
+        try:
+            with _default_signals():
+                data = self._stdin.buffer.read(LARGEST_INPUT + 1)
+        except KeyboardInterrupt:
+            self._end_line()
+            raise Failed("The input was broken off") from None
+        return whole_text(data)
+
     def _read_line(self) -> str | None:
         try:
             line = self._stdin.readline(LONGEST_LINE)
@@ -80,6 +111,16 @@ class LocalConsole:
         """Leave the line on which the terminal shows ^C, or the prompt."""
         self._stderr.write("\n")
         self._stderr.flush()
+
+
+def whole_text(data: bytes) -> str:
+    """The input as text. Raises Failed if it is too long, or no UTF-8: a part of it could be taken for the whole."""
+    if len(data) > LARGEST_INPUT:
+        raise Failed(f"The input is longer than {LARGEST_INPUT} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Failed("The input is not UTF-8") from None
 
 
 @contextmanager

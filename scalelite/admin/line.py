@@ -89,11 +89,15 @@ def _task(table: Table, word: str) -> tuple[Command, list[str]]:
     pieces = rake_pieces(bracketed[2]) if bracketed else []
     while len(pieces) > len(command.arguments) and not pieces[-1]:
         pieces.pop()
-    if len(pieces) > len(command.arguments):
+    if len(pieces) > len(command.arguments) and not _takes_many(command):
         raise Failed(
             f"{name} takes no more than {len(command.arguments)} arguments; a comma inside of one is written \\,"
         )
     return command, pieces
+
+
+def _takes_many(command: Command) -> bool:
+    return bool(command.arguments) and command.arguments[-1].many
 
 
 def rake_pieces(text: str) -> list[str]:
@@ -169,7 +173,9 @@ def _group(table: Table) -> click.Group:
 
 def _click_command(command: Command) -> click.Command:
     def call(**given: Any) -> Call:
-        words = [given.get(argument.name) for argument in command.arguments]
+        words: list[str | None] = []
+        for argument in command.arguments:
+            words += given[argument.name] if argument.many else [given.get(argument.name)]
         flags = frozenset(flag.name for flag in command.flags if given[_identifier(flag)])
         return Call(command, _values(command, words, strict=True), flags)
 
@@ -177,8 +183,9 @@ def _click_command(command: Command) -> click.Command:
         click.Argument(
             [argument.name],
             required=False,
+            nargs=-1 if argument.many else 1,
             type=click.UNPROCESSED,
-            metavar=argument.name.upper() if argument.required else f"[{argument.name.upper()}]",
+            metavar=_metavar(argument),
         )
         for argument in command.arguments
     ]
@@ -197,6 +204,11 @@ def _click_command(command: Command) -> click.Command:
     )
 
 
+def _metavar(argument: Argument) -> str:
+    name = argument.name.upper() + ("..." if argument.many else "")
+    return name if argument.required else f"[{name}]"
+
+
 def _help_option() -> click.Option:
     def show(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
         if wanted:
@@ -213,15 +225,23 @@ def _help_option() -> click.Option:
 def _values(command: Command, words: Sequence[str | None], *, strict: bool) -> dict[str, Any]:
     """The arguments by name, those that were not given left out."""
     values: dict[str, Any] = {}
-    for argument, word in zip(command.arguments, words, strict=False):
-        if word is not None and not (argument.skippable and word == "-") and (word or argument.keeps_empty):
-            values[argument.name] = _value(argument, word, MISUSED if strict else FAILED)
+    status = MISUSED if strict else FAILED
+    for place, argument in enumerate(command.arguments):
+        given = words[place:] if argument.many else words[place : place + 1]
+        read = [_value(argument, word, status) for word in given if word is not None and _counts(argument, word)]
+        if read:
+            values[argument.name] = tuple(read) if argument.many else read[0]
     missing = [argument for argument in command.arguments if argument.required and argument.name not in values]
     if missing and command.missing is not None:
         raise Failed(command.missing)
     if missing and strict:
         _misuse(f"{command.name}: {missing[0].name.upper()} is missing. Usage: scalelite {command.example}")
     return values
+
+
+def _counts(argument: Argument, word: str) -> bool:
+    """Whether a word gives the argument a value."""
+    return not (argument.skippable and word == "-") and (bool(word) or argument.keeps_empty)
 
 
 def _value(argument: Argument, word: str, status: int) -> Any:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from scalelite.admin.table import Failed
 from scalelite.settings import Settings
+from scalelite.store.audit import AuditStore
 from scalelite.store.connection import connect
 from scalelite.store.embedded import EmbeddedServer
+from scalelite.store.inspection import InspectionStore
+from scalelite.store.leases import LeaseStore
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
 from scalelite.store.tenants import TenantStore
@@ -50,6 +53,18 @@ class OwnPool:
     @cached_property
     def tenants(self) -> TenantStore:
         return TenantStore(self._redis, self._settings.redis.prefix)
+
+    @cached_property
+    def audit(self) -> AuditStore:
+        return AuditStore(self._redis, self._settings.redis.prefix)
+
+    @cached_property
+    def inspection(self) -> InspectionStore:
+        return InspectionStore(self._redis, self._settings.redis.prefix)
+
+    @cached_property
+    def leases(self) -> LeaseStore:
+        return LeaseStore(self._redis, self._settings.redis.prefix)
 
     @cached_property
     def client(self) -> BBBClient:

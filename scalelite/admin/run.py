@@ -1,9 +1,12 @@
-"""Running calls: one after another, every failure one line and an exit status."""
+"""Running calls: one after another, every failure one line and an exit status, every change in the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.internet.defer import CancelledError
+
+from scalelite.admin.audit import Recorder
 from scalelite.admin.table import OK, Call, Context, Failed
 from scalelite.store.errors import StoreError
 
@@ -19,14 +22,26 @@ async def run(context: Context, calls: Sequence[Call]) -> int:
 
 async def run_one(context: Context, call: Call) -> int:
     """Run a call; its exit status."""
+    recorder = Recorder(context, call)
+    await recorder.begin()
     try:
-        return await call.command.run(context, call)
+        status = await call.command.run(context, call)
     except Failed as failure:
         context.console.err(error_line(failure))
+        await recorder.end(str(failure))
         return failure.status
     except StoreError as error:
         context.console.err(f"ERROR: {error}")
+        await recorder.end(str(error), by_store=True)
         return 1
+    except CancelledError:
+        await recorder.end("broken off")
+        raise
+    except Exception as error:
+        await recorder.end(f"broke: {type(error).__name__}")
+        raise
+    await recorder.end("ok" if status == OK else f"status {status}")
+    return status
 
 
 def error_line(failure: Failed) -> str:

@@ -7,35 +7,49 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from scalelite.admin.console import Console
+from scalelite.admin.console import Console, Failed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from scalelite.bbb.client import BBBClient
     from scalelite.settings import Settings
+    from scalelite.store.audit import AuditStore
+    from scalelite.store.inspection import InspectionStore
+    from scalelite.store.leases import LeaseStore
     from scalelite.store.meetings import MeetingStore
     from scalelite.store.servers import ServerStore
     from scalelite.store.tenants import TenantStore
+
+__all__ = [
+    "FAILED",
+    "JSON",
+    "MISUSED",
+    "OK",
+    "SHOW_SECRETS",
+    "YES",
+    "Actor",
+    "Argument",
+    "Call",
+    "Command",
+    "Context",
+    "Failed",
+    "Flag",
+    "Pool",
+]
 
 OK: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
 
 
-class Failed(Exception):
-    """A command can't do what it was asked; the message is for the operator, `status` the exit status."""
-
-    def __init__(self, message: str, status: int = FAILED) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @attrs.frozen
 class Argument:
     """A positional argument. `read` makes its value of the text, and raises ValueError with the right form in words.
 
-    `keeps_empty`: an empty text is a value, not the same as none. `skippable`: `-` stands for none.
+    `keeps_empty`: an empty text is a value, not the same as none. `skippable`: `-` stands for none. `many`: takes all
+    words that are left, and its value is the tuple of theirs; only the last argument may. `public`: no secret, so that
+    the audit log shows it.
     """
 
     name: str
@@ -44,6 +58,8 @@ class Argument:
     read: Callable[[str], Any] = str
     keeps_empty: bool = False
     skippable: bool = False
+    many: bool = False
+    public: bool = False
 
 
 @attrs.frozen
@@ -114,6 +130,12 @@ class Pool(Protocol):
     def tenants(self) -> TenantStore: ...
     @property
     def client(self) -> BBBClient: ...
+    @property
+    def audit(self) -> AuditStore: ...
+    @property
+    def inspection(self) -> InspectionStore: ...
+    @property
+    def leases(self) -> LeaseStore: ...
 
 
 @attrs.frozen
@@ -128,7 +150,8 @@ class Actor:
 class Context:
     """What a command works with. `new_id` makes an id for a new record.
 
-    `deadline`: seconds that a command may wait for BBB servers, all its calls together.
+    `deadline`: seconds that a command may wait for BBB servers, all its calls together. `own_process`: it runs in a
+    process of the operator's own, so that files are the operator's to read and signals the operator's to send.
     """
 
     settings: Settings
@@ -137,3 +160,4 @@ class Context:
     actor: Actor
     new_id: Callable[[], str]
     deadline: float = 15.0
+    own_process: bool = False

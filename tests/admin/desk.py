@@ -18,6 +18,9 @@ from scalelite.admin.run import error_line, run
 from scalelite.admin.table import Actor, Command, Context, Failed
 from scalelite.bbb.client import BBBClient
 from scalelite.settings import Settings
+from scalelite.store.audit import AuditStore
+from scalelite.store.inspection import InspectionStore
+from scalelite.store.leases import LeaseStore
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
 from scalelite.store.tenants import TenantStore
@@ -33,6 +36,7 @@ class MemoryConsole:
     printed: list[str] = attrs.field(factory=list)
     complaints: list[str] = attrs.field(factory=list)
     secret_prompts: list[str] = attrs.field(factory=list)
+    width: int | None = None
 
     def out(self, line: str = "") -> None:
         self.printed.append(line + "\n")
@@ -48,6 +52,11 @@ class MemoryConsole:
         self.secret_prompts.append(prompt)
         return self.answers.pop(0) if self.answers else None
 
+    async def read_all(self) -> str:
+        text = "\n".join(self.answers)
+        self.answers.clear()
+        return text
+
 
 class BalancerPool:
     """A balancer's own stores, and a BBB client."""
@@ -55,6 +64,10 @@ class BalancerPool:
     def __init__(self, parts: service.Parts) -> None:
         self._parts = parts
         self.clock: Any = reactor
+        prefix = parts.settings.redis.prefix
+        self.audit = AuditStore(parts.redis, prefix)
+        self.inspection = InspectionStore(parts.redis, prefix)
+        self.leases: LeaseStore = parts.leases
 
     @property
     def servers(self) -> ServerStore:
@@ -89,6 +102,7 @@ class Desk:
     pool: Any
     settings: Settings
     deadline: float = 15.0
+    own_process: bool = True
     _ids: Any = attrs.field(factory=lambda: itertools.count(1))
 
     @classmethod
@@ -111,6 +125,7 @@ class Desk:
             Actor("ada", "test"),
             lambda: f"new-{next(self._ids)}",
             self.deadline,
+            self.own_process,
         )
         try:
             status = await run(context, parse(table, words))

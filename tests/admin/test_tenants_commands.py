@@ -46,7 +46,8 @@ async def stored(balancer: Balancer, key: str) -> Any:
 
 
 async def keys(balancer: Balancer) -> set[str]:
-    return {name.removeprefix(balancer.key("")) for name in await balancer.redis("KEYS", "*")}
+    names = {name.removeprefix(balancer.key("")) for name in await balancer.redis("KEYS", "*")}
+    return names - {"balancer:audit"}
 
 
 @both

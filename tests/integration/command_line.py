@@ -83,9 +83,11 @@ HASH = "return cjson.encode(redis.call('HGETALL', KEYS[1]))"
 
 
 def dump(redis: RedisServer) -> dict[str, Any]:
-    """The whole of Redis: hashes as dicts, sets as sorted lists, sorted sets as lists of member and score."""
+    """The whole of Redis but the audit log: hashes as dicts, sets sorted, sorted sets as lists of member and score."""
     found: dict[str, Any] = {}
     for key in redis.command("KEYS", "*").splitlines():
+        if key.endswith("balancer:audit"):
+            continue
         kind = redis.command("TYPE", key)
         if kind == "hash":
             lines = json.loads(redis.command("EVAL", HASH, "1", key))

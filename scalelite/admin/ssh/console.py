@@ -12,6 +12,7 @@ class StreamConsole:
     """For a session without a terminal: standard output and error apart, nobody to be asked."""
 
     is_terminal = False
+    width = None
 
     def __init__(self, stdin: Input, stdout: Callable[[bytes], None], stderr: Callable[[bytes], None]) -> None:
         self._stdin = stdin
@@ -30,6 +31,12 @@ class StreamConsole:
 
     async def read_secret(self, prompt: str) -> str | None:
         return await self._stdin.read_line()
+
+    async def read_all(self) -> str:
+        lines = []
+        while (line := await self._stdin.read_line()) is not None:
+            lines.append(line)
+        return "\n".join(lines)
 
 
 class TerminalConsole:
@@ -57,3 +64,9 @@ class TerminalConsole:
 
     async def read_secret(self, prompt: str) -> str | None:
         return await self._terminal.read_line(prompt, echo=False)
+
+    async def read_all(self) -> str:
+        lines = []
+        while (line := await self._terminal.read_line()) is not None:
+            lines.append(line)
+        return "\n".join(lines)
