@@ -11,7 +11,6 @@ import orjson
 from scalelite.admin.table import Actor
 from scalelite.admin.text import read_boolean, read_multiplier
 from scalelite.api.bodies import media_type
-from scalelite.api.hosts import request_host
 from scalelite.api.site import Request
 from scalelite.bbb import query
 from scalelite.bbb.errors import UnsupportedContentType
@@ -100,7 +99,7 @@ def _actor(request: Request) -> Actor:
     address = getattr(request.client, "host", "") or "a UNIX socket"
     forwarded = request.requestHeaders.getRawHeaders(b"X-Forwarded-For", [b""])[-1].decode("latin-1").strip()
     via = f" for {forwarded[:100]}" if forwarded and forwarded.isprintable() else ""
-    return Actor(f"REST client of {request_host(request)[:100]}", f"{address}{via}")
+    return Actor("REST client", f"REST, {address}{via}")
 
 
 # Fields of a record
