@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -34,14 +35,19 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = " ".join(NODE_PACKAGES)
     done = folder / "installed"
-    if not (done.exists() and done.read_text() == wanted):
-        quickly = ["--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=30000"]
-        command = ["npm", "install", *quickly, "--prefix", str(folder), *NODE_PACKAGES]
-        subprocess.run(
-            command, check=True, timeout=INSTALL_DEADLINE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        done.write_text(wanted)
+    with (folder / "lock").open("w") as lock:
+        # Test processes that run side by side share the folder.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (done.exists() and done.read_text() == wanted):
+            _install(folder)
+            done.write_text(wanted)
     return folder / "node_modules"
+
+
+def _install(folder: Path) -> None:
+    quickly = ["--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=30000"]
+    command = ["npm", "install", *quickly, "--prefix", str(folder), *NODE_PACKAGES]
+    subprocess.run(command, check=True, timeout=INSTALL_DEADLINE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 async def run(command: list[str], *args: str, **environment: str) -> Any:
