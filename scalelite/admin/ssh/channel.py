@@ -171,7 +171,7 @@ class SessionChannel(SSHChannel):
             # Later, so that the answer to this request is the first thing that the client hears.
             self.transport.gate.clock.callLater(0, self._start, command)
         elif kind in {b"signal", b"break"} and self.session is not None:
-            self.session.interrupted()
+            self.transport.gate.clock.callLater(0, self.session.interrupted)
         else:
             return False
         return True
