@@ -245,6 +245,7 @@ def management_api(parts: Parts, client: BBBClient) -> ManagementAPI:
         ServerClearance(parts.servers, parts.meetings, lambda: client, parts.reactor, CLEARING_DEADLINE),
         lambda: str(uuid.uuid4()),
         ManagementRules(settings.server_id_is_hostname, settings.multitenancy_enabled),
+        AuditStore(parts.redis, settings.redis.prefix),
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 from twisted.logger import Logger
 
-from scalelite.admin.table import JSON, OK, Argument, Call, Command, Context
+from scalelite.admin.table import JSON, OK, Actor, Argument, Call, Command, Context
 from scalelite.admin.text import MASK, shown
-from scalelite.store.audit import MOST, Entry
+from scalelite.store.audit import MOST, AuditStore, Entry
 from scalelite.store.errors import StoreError
 
 #: Characters of a target, and of a result, at most.
@@ -23,26 +23,31 @@ PUBLIC: Final = frozenset({"id", "ids", "tenant_id", "meeting_id", "url", "load_
 
 
 class Recorder:
-    """Records one call, if it may change something. A log that can't be written holds nobody up."""
+    """Records one change; nothing where there is no `audit`. A log that can't be written holds nobody up."""
 
-    def __init__(self, context: Context, call: Call) -> None:
-        self._context = context
-        self._wanted = call.command.changes and call.command.needs_pool
+    def __init__(self, audit: AuditStore | None, actor: Actor, command: str, target: str) -> None:
+        self._audit = audit
         self._number: int | None = None
-        self._entry = Entry(context.actor.name, context.actor.origin, call.command.name, target(call))
+        self._entry = Entry(actor.name, actor.origin, command, _cut(target))
+
+    @classmethod
+    def of(cls, context: Context, call: Call) -> Self:
+        """For a call of a command, which may change something or not."""
+        wanted = call.command.changes and call.command.needs_pool
+        return cls(context.pool.audit if wanted else None, context.actor, call.command.name, target(call))
 
     async def begin(self) -> None:
         """Record that it is about to be done."""
-        if self._wanted:
+        if self._audit is not None:
             try:
-                self._number = await self._context.pool.audit.begin(self._entry)
+                self._number = await self._audit.begin(self._entry)
             except StoreError as error:
                 # Most often the command fails for the same reason, and says so; else there is another try at its end.
                 _log.debug("the audit log could not be written: {error}", error=str(error))
 
     async def end(self, result: str, *, by_store: bool = False) -> None:
         """Record how it ended, and tell it to the process's log. `by_store`: it is the store's failure."""
-        if not self._wanted:
+        if self._audit is None:
             return
         entry = attrs.evolve(self._entry, result=_cut(" ".join(result.split())))
         _log.info(
@@ -57,9 +62,9 @@ class Recorder:
             return
         try:
             if self._number is None:
-                self._number = await self._context.pool.audit.begin(entry)
+                self._number = await self._audit.begin(entry)
             else:
-                await self._context.pool.audit.finish(self._number, entry)
+                await self._audit.finish(self._number, entry)
         except StoreError as error:
             _log.error("the audit log could not be written: {error}", error=str(error))
 
@@ -72,7 +77,7 @@ def target(call: Call) -> str:
         if value is None:
             continue
         words += _words(argument, value)
-    return _cut(" ".join([*words, *(f"--{flag}" for flag in sorted(call.flags))]))
+    return " ".join([*words, *(f"--{flag}" for flag in sorted(call.flags))])
 
 
 def _words(argument: Argument, value: Any) -> list[str]:

@@ -22,7 +22,7 @@ async def run(context: Context, calls: Sequence[Call]) -> int:
 
 async def run_one(context: Context, call: Call) -> int:
     """Run a call; its exit status."""
-    recorder = Recorder(context, call)
+    recorder = Recorder.of(context, call)
     await recorder.begin()
     try:
         status = await call.command.run(context, call)

@@ -9,6 +9,7 @@ import attrs
 import orjson
 from twisted.logger import Logger
 
+from scalelite.admin.audit import Recorder
 from scalelite.admin.table import Actor
 from scalelite.admin.text import host_of, url_fault
 from scalelite.api.management_door import Door
@@ -25,6 +26,7 @@ from scalelite.cluster.operations.servers import Clearing, NotEnded, ServerClear
 from scalelite.cluster.operations.tenants import NoSuchTenant
 from scalelite.cluster.records import Server, ServerState
 from scalelite.cluster.tenants import TenantRecord, Unfit
+from scalelite.store.audit import AuditStore
 from scalelite.store.errors import StoreError
 from scalelite.store.servers import ServerStore
 from scalelite.store.tenants import TenantStore
@@ -36,6 +38,9 @@ ROOT: Final = "/scalelite/api"
 _JSON: Final = b"application/json; charset=utf-8"
 _XML: Final = b"application/xml; charset=utf-8"
 _STATES: Final = {"enable": ServerState.ENABLED, "cordon": ServerState.CORDONED, "disable": ServerState.DISABLED}
+
+#: What an operation may end with that tells the client something.
+_EXPECTED: Final = (Refusal, ServerGone, NoSuchTenant, Unfit, StoreError)
 
 NO_TENANTS: Final = "Multitenancy is disabled"
 INCOMPLETE_SERVER: Final = "Server needs a URL and a secret"
@@ -63,6 +68,7 @@ class ManagementAPI:
         clearance: ServerClearance,
         new_id: Callable[[], str],
         rules: ManagementRules,
+        audit: AuditStore,
     ) -> None:
         self._door = door
         self._servers = servers
@@ -70,6 +76,7 @@ class ManagementAPI:
         self._clearance = clearance
         self._new_id = new_id
         self._rules = rules
+        self._audit = audit
 
     def register(self, routes: Routes) -> None:
         """Add the routes, each with any suffix as well, as Scalelite takes them."""
@@ -92,21 +99,20 @@ class ManagementAPI:
             routes.add(f"{ROOT}/{name}.<suffix>", (method,), handler)
 
     async def act(self, actor: Actor, command: str, target: str, work: Coroutine[Any, Any, T]) -> T:
-        """Make a change: every one of this API goes through here, with who asks, the command's name, and what it is
-        done to. Raises what `work` raises.
+        """Make a change, and keep it in the audit log. Every change of this API goes through here, by the name of the
+        command that would do the same to `target`. Raises what `work` raises.
         """
+        recorder = Recorder(self._audit, actor, command, target)
+        await recorder.begin()
         try:
             result = await work
-        except Exception as error:
-            self._log.warn(
-                "{actor} at {origin}: {command} {target} failed: {error}",
-                actor=actor.name, origin=actor.origin, command=command, target=target, error=str(error),
-            )  # fmt: skip
+        except _EXPECTED as error:
+            await recorder.end(str(error), by_store=isinstance(error, StoreError))
             raise
-        self._log.info(
-            "{actor} at {origin}: {command} {target}",
-            actor=actor.name, origin=actor.origin, command=command, target=target,
-        )  # fmt: skip
+        except Exception as error:
+            await recorder.end(f"broke: {type(error).__name__}")
+            raise
+        await recorder.end("ok")
         return result
 
     def _admitted(self, name: str, work: Work) -> Callable[[Request], Coroutine[Any, Any, Reply]]:

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.logger import LogEvent, globalLogPublisher
 
+from scalelite.store.audit import AuditStore
 from scalelite.store.errors import StoreUnavailable
 from tests.api.rest import JSON, Rest, refused, said
 from tests.api.support import exchange, running
@@ -341,7 +342,7 @@ async def test_an_unexpected_failure_shows_nothing_of_itself(
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_change_is_told_to_the_log_and_no_secret_is(rest: Rest) -> None:
+async def test_every_change_is_kept_in_the_audit_log_and_no_secret_is(rest: Rest) -> None:
     lines: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -355,11 +356,32 @@ async def test_every_change_is_told_to_the_log_and_no_secret_is(rest: Rest) -> N
         await rest.get("getServers")
     finally:
         globalLogPublisher.removeObserver(observe)
-    told = [line for line in lines if "REST client" in line]
     commands = ["servers:add", "servers:update", "servers:enable", "servers:remove"]
-    assert [next(command for command in commands if command in line) for line in told] == commands
-    assert all(server_id in line and "127.0.0.1" in line for line in told)
+    store = AuditStore(rest.balancer.parts.redis, rest.balancer.key(""))
+    kept = await store.last(10)
+    assert [entry.command for entry in kept] == commands
+    assert {(entry.actor, entry.origin, entry.result) for entry in kept} == {("REST client", "REST, 127.0.0.1", "ok")}
+    assert [entry.target.partition(" ")[0] for entry in kept] == [server_id] * 4
+    assert "hush" not in repr(kept)
+    assert len([line for line in lines if "REST client" in line]) == 4
     assert not any("hush" in line or rest.balancer.sign("addServer", "") in line for line in lines)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_that_is_refused_is_kept_with_the_reason() -> None:
+    async with running(multitenancy_enabled=True, server_id_is_hostname=True) as balancer:
+        rest = Rest(balancer)
+        await rest.post("addServer", NEW, **{"X-Forwarded-For": "192.0.2.7, 10.0.0.1"})
+        await rest.post("addServer", NEW)
+        await rest.post("addTenant", {"name": "a.b", "secrets": "hush"})
+        kept = await AuditStore(balancer.parts.redis, balancer.key("")).last(10)
+        assert [entry.command for entry in kept] == ["servers:add", "servers:add", "tenants:add"]
+        assert [entry.result[:30] for entry in kept] == [
+            "ok",
+            "Server already exists with id ",
+            "A tenant's name must be the fi",
+        ]
+        assert kept[0].origin == "REST, 127.0.0.1 for 192.0.2.7, 10.0.0.1"
 
 
 @pytest_twisted.ensureDeferred
