@@ -40,10 +40,10 @@ def folder() -> Iterator[Path]:
 
 
 class Demo(Program):
-    """`twistd -n scalelite --demo`, with nothing else set."""
+    """`twistd -n scalelite --demo`, with a free port and nothing else set."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        super().__init__(folder, options=["--demo"], **{"LOADBALANCER_SECRET": "", "BIND": "", **settings})
+        super().__init__(folder, options=["--demo"], **{"LOADBALANCER_SECRET": "", "BIND": "", "PORT": "0", **settings})
 
     @property
     def links(self) -> list[str]:
@@ -92,7 +92,7 @@ def test_a_terminal_gets_readable_lines_and_ctrl_c_ends_everything(folder: Path)
     process = subprocess.Popen(
         ["setsid", "--ctty", *TWISTD, "-n", "scalelite", "--demo"],
         cwd=folder,
-        env=environment(WEB_CONCURRENCY="2", TERM="xterm"),
+        env=environment(WEB_CONCURRENCY="2", TERM="xterm", PORT="0"),
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -155,7 +155,7 @@ def test_a_taken_port_is_passed_by(folder: Path) -> None:
             other.listen()
         except OSError:
             pass
-        with Demo(folder) as demo:
+        with Demo(folder, PORT="") as demo:
             assert urlsplit(demo.links[0]).port not in {None, 3000}
 
 
