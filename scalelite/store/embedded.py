@@ -57,11 +57,13 @@ logfile ""
 """
 
 # Run by an interpreter between us and the server, as twisted.internet.process offers no hook after the fork: asks
-# the kernel for SIGTERM (15) when the parent dies (PR_SET_PDEATHSIG is 1), unless it is dead already.
+# the kernel for SIGTERM (15) when the parent dies (PR_SET_PDEATHSIG is 1), unless it is dead already. In a session of
+# its own a Ctrl-C on the terminal does not reach the server, which requests under way still need while we drain.
 _LAUNCHER: Final = """\
 import ctypes, os, sys
 if sys.platform == "linux": ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
 if os.getppid() != int(sys.argv[1]): sys.exit(0)
+os.setsid()
 os.execv(sys.argv[2], [sys.argv[2], "-"])
 """
 

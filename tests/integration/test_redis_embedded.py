@@ -75,6 +75,17 @@ async def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_ctrl_c_on_our_terminal_does_not_reach_the_server(tmp_path: Path) -> None:
+    redis = open_redis(tmp_path)
+    await redis.call("SET", "k", "v")
+    pid = server_of(redis).pid
+    assert pid is not None
+    assert os.getsid(pid) == os.getpgid(pid) == pid
+    await redis.close()
+    assert not alive(pid)
+
+
+@pytest_twisted.ensureDeferred
 async def test_server_that_was_killed_is_started_again_with_its_data(tmp_path: Path) -> None:
     redis = open_redis(tmp_path)
     await redis.call("CONFIG", "SET", "appendfsync", "always")
