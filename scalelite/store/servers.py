@@ -83,11 +83,17 @@ class ServerStore:
         return bool(added)
 
     async def update(
-        self, server_id: str, *, secret: str | None = None, load_multiplier: float | None = None, tag: str | None = None
+        self,
+        server_id: str,
+        *,
+        url: str | None = None,
+        secret: str | None = None,
+        load_multiplier: float | None = None,
+        tag: str | None = None,
     ) -> bool:
         """Change fields; None leaves one as it is then, an empty tag removes it. False if there is no such server."""
         multiplier = None if load_multiplier is None else repr(float(load_multiplier))
-        changes = {"secret": secret, "load_multiplier": multiplier, "tag": tag}
+        changes = {"url": url, "secret": secret, "load_multiplier": multiplier, "tag": tag}
         pairs = [part for field, value in changes.items() if value is not None for part in (field, value)]
         return bool(await self._redis.run(_UPDATE, self._keys, (server_id, *pairs)))
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from scalelite.bbb.client import BackendError, BBBClient, NoAnswer
+from scalelite.bbb.client import BBBClient
+from scalelite.cluster.operations.asking import all_of, end_until
 from scalelite.cluster.records import Meeting, Server, ServerState
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
-
-T = TypeVar("T")
 
 
 class ServerGone(Exception):
@@ -91,7 +89,7 @@ class ServerClearance:
         if not keep_state:
             await change_state(self._servers, server.id, ServerState.DISABLED)
         recorded = await self._meetings.on_server(server.id)
-        ended = await _all(
+        ended = await all_of(
             [
                 Deferred.fromCoroutine(self._clear(server, meeting, tell, limit, skip=skip_end_calls))
                 for meeting in recorded
@@ -103,37 +101,9 @@ class ServerClearance:
     async def _clear(self, server: Server, meeting: Meeting, tell: Progress, limit: float, *, skip: bool) -> bool:
         """End one meeting and drop its record; whether it is surely over."""
         tell(Clearing(meeting.id))
-        reason = None if skip else await self._end(server, meeting, limit)
+        reason = None if skip else await end_until(self._client(), self._clock, limit, server, meeting)
         over = not skip and reason is None
         await self._meetings.clear(meeting.id, server.id, may_live=not over)
         if reason is not None:
             tell(NotEnded(meeting.id, reason))
         return over
-
-    async def _end(self, server: Server, meeting: Meeting, limit: float) -> str | None:
-        """Why the meeting may still run; None if the server says that it is over."""
-        params = {"meetingID": meeting.id, "password": meeting.moderator_pw or ""}
-        left = max(0.0, limit - self._clock.seconds())
-        call = Deferred.fromCoroutine(self._client().call(server, "end", params, hurried=not server.online))
-        try:
-            answer = await call.addTimeout(left, self._clock, _out_of_time)
-        except BackendError as error:
-            return str(error)
-        if answer.success or answer.text("messageKey") == "notFound":
-            return None
-        return f"{answer.text('messageKey')}: {answer.text('message')}"
-
-
-def _out_of_time(_result: object, _seconds: float) -> NoReturn:
-    raise NoAnswer("no answer before the command's time was up")
-
-
-async def _all(tasks: list[Deferred[T]]) -> list[T]:
-    """The results of all tasks, once all have come to an end; raises what the first of the failed ones raised."""
-    outcomes: Any = await DeferredList(tasks, consumeErrors=True)
-    results: list[T] = []
-    for succeeded, result in outcomes:
-        if not succeeded:
-            result.raiseException()
-        results.append(result)
-    return results
