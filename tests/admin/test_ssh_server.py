@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import CancelledError, Deferred
@@ -584,3 +586,41 @@ def test_a_host_key_that_cannot_be_used_is_told_and_nothing_else_ends(tmp_path: 
     assert server.connect()[0] is None
     assert len(log) == 1
     assert log[0].startswith("error there is NO SSH server: the host key cannot be used")
+
+
+# Whatever it is
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(1, 255), st.binary(max_size=80)), max_size=12))
+def test_no_stranger_can_break_anything(
+    server: Server, key: Key, log: list[str], packets: list[tuple[int, bytes]]
+) -> None:
+    client = authenticating(server)
+    client.ssh.raw = True
+    for number, payload in packets:
+        # What ends the client itself, and what only Conch's client can do in turn, is left out.
+        if number not in {1, 20, 21, 30, 31}:
+            client.ssh.sendPacket(number, payload)
+            client.pump()
+    assert not client.logged_in
+    client.hang_up()
+    assert server.client(key).logged_in
+    assert not [line for line in log if line.startswith(("error", "critical"))]
+    for transport in list(server.gate.connections):
+        transport.connectionLost()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=200), max_size=6))
+def test_no_bytes_can_break_anything(server: Server, key: Key, log: list[str], pieces: list[bytes]) -> None:
+    transport, _ = server.connect()
+    assert transport is not None
+    transport.dataReceived(b"SSH-2.0-x\r\n")
+    for piece in pieces:
+        transport.dataReceived(piece)
+    transport.connectionLost()
+    assert server.client(key).logged_in
+    assert not [line for line in log if line.startswith(("error", "critical"))]
+    for transport in list(server.gate.connections):
+        transport.connectionLost()

@@ -65,9 +65,6 @@ class Session(Protocol):
     def interrupted(self) -> None:
         """The client has sent a signal."""
 
-    def dismissed(self, why: str) -> None:
-        """The server is about to end the connection."""
-
     def hung_up(self) -> None:
         """The channel is closed."""
 

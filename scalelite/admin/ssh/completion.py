@@ -1,4 +1,4 @@
-"""What a line may go on with: commands, their flags, and ids of servers and meetings out of the store."""
+"""What a line may go on with: commands, their flags, and ids of servers, tenants and meetings out of the store."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class Completer:
         if word.startswith("-"):
             return ["--help", *(f"--{name}" for flag in command.flags for name in (flag.name, *flag.aliases))]
         place = sum(not given.startswith("--") for given in words[1:])
+        if command.arguments and command.arguments[-1].many:
+            place = min(place, len(command.arguments) - 1)
         if place >= len(command.arguments):
             return ()
         return await self._values(command, command.arguments[place], word)
@@ -57,15 +59,18 @@ class Completer:
         what = id_of(command, argument)
         if what is None:
             return ()
-        search = self._server_ids() if what == "server" else self._meeting_ids(word)
         try:
-            ids = await Deferred.fromCoroutine(search).addTimeout(PATIENCE, self._pool.clock)
+            ids = await Deferred.fromCoroutine(self._ids(what, word)).addTimeout(PATIENCE, self._pool.clock)
         except (StoreError, TimeoutError):
             return ()
         return [shlex.quote(text) for text in ids if text.isprintable()]
 
-    async def _server_ids(self) -> list[str]:
-        return [server.id for server in await self._pool.servers.all()]
+    async def _ids(self, what: str, prefix: str) -> list[str]:
+        if what == "server":
+            return [server.id for server in await self._pool.servers.all()]
+        if what == "tenant":
+            return [tenant.id for tenant in await self._pool.tenants.all()]
+        return await self._meeting_ids(prefix)
 
     async def _meeting_ids(self, prefix: str) -> list[str]:
         ids: list[str] = []
@@ -80,9 +85,9 @@ class Completer:
 
 
 def id_of(command: Command, argument: Argument) -> str | None:
-    """Of what an argument is the id: "server", "meeting", or None if it is no id of these."""
+    """Of what an argument is the id: "server", "tenant", "meeting", or None if it is no id of these."""
     room = command.name.partition(":")[0]
-    for what in ("server", "meeting"):
+    for what in ("server", "tenant", "meeting"):
         if argument.name.startswith(what) or (room == f"{what}s" and argument.name in _IDS):
             return what
     return None

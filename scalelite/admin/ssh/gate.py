@@ -151,10 +151,7 @@ class Gate:
             self._exchanging.pop(transport, None)
 
     def end(self, transport: Transport, why: str) -> None:
-        """Take leave of a connection."""
-        if transport.connection is not None:
-            for session in transport.connection.sessions():
-                session.dismissed(why)
+        """Take leave of a connection; clients show why."""
         transport.sendDisconnect(_BY_APPLICATION, why.encode())
 
     def close(self, why: str) -> None:

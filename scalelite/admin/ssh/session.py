@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scalelite.admin.audit import target
 from scalelite.admin.console import Console
 from scalelite.admin.line import HelpWanted, parse
 from scalelite.admin.run import error_line, run
@@ -23,13 +24,14 @@ from scalelite.admin.ssh.slots import NoneFree, Slots
 from scalelite.admin.ssh.stdin import Input
 from scalelite.admin.ssh.terminal import Interrupted, Terminal
 from scalelite.admin.table import FAILED, MISUSED, OK, SHOW_SECRETS, Actor, Call, Command, Context, Failed, Pool
-from scalelite.admin.text import shown
 from scalelite.settings import Settings
 from scalelite.store.errors import StoreError
 
 INTERRUPTED: Final = 130
 #: Seconds that the prompt waits for the state of the pool.
 PROMPT_TIME: Final = 1.0
+#: Characters of a command in the log, at most.
+LONGEST_TOLD: Final = 200
 _LEAVE: Final = frozenset({"exit", "quit", "logout"})
 
 
@@ -125,12 +127,6 @@ class OperatorSession:
         if self._work is not None:
             self._interrupted = True
             self._work.cancel()
-
-    def dismissed(self, why: str) -> None:
-        if self._terminal is not None:
-            self._terminal.write(f"\n{why}\n")
-        else:
-            self._console.err(f"ERROR: {why}")
 
     def hung_up(self) -> None:
         self._gone = True
@@ -277,6 +273,5 @@ class OperatorSession:
 
 
 def described(call: Call) -> str:
-    """A call for the log: its command and the id it is about. Whatever else was given may be a secret."""
-    ids = [str(value) for name, value in call.arguments.items() if name == "id" or name.endswith("_id")]
-    return " ".join([call.command.name, *(shown(text[:100]) for text in ids[:1])])
+    """A call for the log, with what may be a secret masked."""
+    return f"{call.command.name} {target(call)}".rstrip()[:LONGEST_TOLD]
