@@ -25,7 +25,7 @@ from scalelite.cluster.operations import tenants as tenant_operations
 from scalelite.cluster.operations.servers import Clearing, NotEnded, ServerClearance, ServerGone, change_state
 from scalelite.cluster.operations.tenants import NoSuchTenant
 from scalelite.cluster.records import Server, ServerState
-from scalelite.cluster.tenants import TenantRecord, Unfit
+from scalelite.cluster.tenants import Taken, TenantRecord, Unfit
 from scalelite.store.audit import AuditStore
 from scalelite.store.errors import StoreError
 from scalelite.store.servers import ServerStore
@@ -179,7 +179,7 @@ class ManagementAPI:
 
         async def add() -> None:
             if not await self._servers.add(server_id, url, secret, load_multiplier, tag):
-                raise Refusal(400, f"Server already exists with id '{server_id}'")
+                raise Refusal(409, f"Server already exists with id '{server_id}'")
 
         await self.act(call.actor, "servers:add", f"{server_id} {url}", add())
         return _json(_server(await self._found(server_id)), 201)
@@ -275,7 +275,8 @@ class ManagementAPI:
         try:
             tenant = await self.act(call.actor, "tenants:add", name, adding)
         except Unfit as fault:
-            raise Refusal(400, f"Error: {fault}", "message") from None
+            status = 409 if isinstance(fault, Taken) else 400
+            raise Refusal(status, f"Error: {fault}", "message") from None
         added = {"name": tenant.name, "secrets": tenant.secrets, "new_record": False, "destroyed": False}
         return _json({"tenant": {**added, "id": tenant.id}}, 201)
 
@@ -292,7 +293,7 @@ class ManagementAPI:
             except NoSuchTenant as gone:
                 raise Refusal(404, str(gone)) from None
             except Unfit as fault:
-                raise Refusal(422, str(fault)) from None
+                raise Refusal(409 if isinstance(fault, Taken) else 422, str(fault)) from None
         return _json({"tenant": _tenant(tenant)})
 
     async def delete_tenant(self, call: Call) -> Reply:

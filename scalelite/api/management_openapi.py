@@ -53,13 +53,18 @@ def _operation(
     body: Schema | None = None,
     created: bool = False,
     errors_say: str = "Error",
+    leads_to: tuple[str, ...] = (),
 ) -> Schema:
     """An operation. Whatever it does, a call that is not let in is answered with 200 and XML."""
     good = _answer("Done", success, failed=not created)
+    if leads_to:
+        # A record that was made can be looked at, changed and removed.
+        where = "$response.body#/id" if tag == "servers" else "$response.body#/tenant/id"
+        good["links"] = {name: {"operationId": name, "parameters": {"id": where}} for name in leads_to}
     responses = {"201": good, "200": _FAILED} if created else {"200": good}
     known = {400, *errors, *((404,) if of_one else ()), *((412,) if tag == "tenants" else ())}
     for status in sorted({*known, 500, 503, *((413,) if body is not None else ())}):
-        said = "Message" if status == 412 or (status == 400 and errors_say == "Message") else "Error"
+        said = "Message" if status == 412 or (status in (400, 409) and errors_say == "Message") else "Error"
         schema = _ref("schemas", said)
         if said == "Message" and status == 400:
             schema = {"anyOf": [schema, _ref("schemas", "Error")]}
@@ -75,6 +80,7 @@ def _operation(
 _STATUSES: Final = {
     400: "The call is malformed, or what it asks for cannot be",
     404: "There is none",
+    409: "There is one of that name or id already",
     412: "The installation has no tenants",
     413: "The body is too large",
     422: "What the call asks for cannot be",
@@ -120,30 +126,56 @@ _TENANT: Final[Schema] = _object(
     ("id", "name", "secrets", "new_record", "destroyed"),
 )
 _MULTIPLIER: Final[Schema] = {
-    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}],
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000},
+        {"type": "string", "pattern": r"^[1-9][0-9]{0,5}(\.[0-9]{1,6})?$"},
+        {"type": "null"},
+    ],
     "description": "How much dearer a user is here than elsewhere; 1.0 where none is given.",
+}
+_SECRET: Final[Schema] = {"type": "string", "pattern": "^[!-~]+$"}
+_TAG: Final[Schema] = {
+    "type": ["string", "null"],
+    "pattern": "^[ -~]*$",
+    "description": "An empty one removes it, null keeps it.",
 }
 _FORCE: Final[Schema] = {**_SWITCH, "description": "Go on although there are meetings."}
 _NEW_SERVER: Final[Schema] = _object(
     {
-        "url": {"type": "string", "description": "Its API, as `bbb-conf --secret` shows it, with /api at the end."},
-        "secret": _TEXT,
+        "url": {
+            "type": "string",
+            "pattern": "^https?://[A-Za-z0-9._-]+(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~-]*)*$",
+            "description": "Its API, as `bbb-conf --secret` shows it, with /api at the end.",
+        },
+        "secret": _SECRET,
         "load_multiplier": _MULTIPLIER,
-        "tag": {"type": ["string", "null"]},
+        "tag": _TAG,
     },
     ("url", "secret"),
 )
-_SERVER_CHANGES: Final[Schema] = _object(
-    {
-        "state": {"enum": ["enable", "cordon", "disable"]},
-        "secret": _TEXT,
-        "load_multiplier": _MULTIPLIER,
-        "tag": {"type": ["string", "null"], "description": "An empty one removes it, null keeps it."},
-    }
-)
-_NAME: Final[Schema] = {"type": "string", "description": "The first label of the host that its front-ends call."}
-_NEW_TENANT: Final[Schema] = _object({"name": _NAME, "secrets": _TEXT}, ("name", "secrets"))
-_TENANT_CHANGES: Final[Schema] = _object({"name": _NAME, "secrets": _TEXT})
+_SERVER_CHANGES: Final[Schema] = {
+    **_object(
+        {
+            "state": {"enum": ["enable", "cordon", "disable"]},
+            "secret": _SECRET,
+            "load_multiplier": _MULTIPLIER,
+            "tag": _TAG,
+        }
+    ),
+    "minProperties": 1,
+}
+_NAME: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "description": "The first label of the host that its front-ends call.",
+}
+_SECRETS: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[!-9;-~]+(:[!-9;-~]+)*$",
+    "description": "Joined by `:`; any of them signs.",
+}
+_NEW_TENANT: Final[Schema] = _object({"name": _NAME, "secrets": _SECRETS}, ("name", "secrets"))
+_TENANT_CHANGES: Final[Schema] = {**_object({"name": _NAME, "secrets": _SECRETS}), "minProperties": 1}
 _SUCCESS: Final[Schema] = _object({"success": _TEXT}, ("success",))
 
 
@@ -158,8 +190,10 @@ _PATHS: Final[Schema] = {
         "post": _operation(
             "Add a server, disabled and offline",
             _ref("schemas", "Server"),
+            (409,),
             tag="servers",
             created=True,
+            leads_to=("getServerInfo", "updateServer", "panicServer", "deleteServer"),
             body=_object({"server": _NEW_SERVER}, ("server",)),
         )
     },
@@ -198,9 +232,11 @@ _PATHS: Final[Schema] = {
         "post": _operation(
             "Add a tenant",
             _object({"tenant": _ref("schemas", "Tenant")}, ("tenant",)),
+            (409,),
             tag="tenants",
             created=True,
             errors_say="Message",
+            leads_to=("getTenantInfo", "updateTenant", "deleteTenant"),
             body=_object({"tenant": _NEW_TENANT}, ("tenant",)),
         )
     },
@@ -208,7 +244,7 @@ _PATHS: Final[Schema] = {
         "post": _operation(
             "Change a tenant",
             _object({"tenant": _ref("schemas", "Tenant")}, ("tenant",)),
-            (422,),
+            (409, 422),
             tag="tenants",
             of_one=True,
             body=_object({"tenant": _TENANT_CHANGES}, ("tenant",)),
@@ -225,6 +261,10 @@ _PATHS: Final[Schema] = {
         )
     },
 }
+
+for _path, _methods in _PATHS.items():
+    for _one in _methods.values():
+        _one["operationId"] = _path.removeprefix("/")
 
 DOCUMENT: Final[Schema] = {
     "openapi": "3.1.0",

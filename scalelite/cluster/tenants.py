@@ -33,6 +33,13 @@ class Unfit(ValueError):
     """A value that no tenant can have; the message says what it must be."""
 
 
+class Taken(Unfit):
+    """Another tenant has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"A tenant named {name} exists already")
+
+
 @attrs.frozen
 class SettingRecord:
     """A setting as it is recorded; `override`: over what the client says, else only where it says nothing."""

@@ -153,7 +153,7 @@ async def test_ids_are_random_or_the_host_name() -> None:
         rest = Rest(balancer)
         assert await add(rest, url="https://B9.Example.net/bigbluebutton/api") == "b9.example.net"
         again = await rest.post("addServer", {**NEW, "secret": "other"})
-        assert said(again) == (400, {"error": "Server already exists with id 'b9.example.net'"})
+        assert said(again) == (409, {"error": "Server already exists with id 'b9.example.net'"})
         assert (await rest.stored("server:b9.example.net"))["secret"] == "k"
     async with running() as balancer:
         first, second = await add(Rest(balancer)), await add(Rest(balancer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scalelite.cluster.tenants import TenantRecord, Unfit, check_lrs, check_name, check_setting, joined_secrets
+from scalelite.cluster.tenants import Taken, TenantRecord, check_lrs, check_name, check_setting, joined_secrets
 from scalelite.store.tenants import TenantStore
 
 
@@ -31,11 +31,11 @@ async def find_tenant(tenants: TenantStore, tenant_id: str) -> TenantRecord:
 
 
 async def add_tenant(tenants: TenantStore, tenant_id: str, name: str, secrets: str) -> TenantRecord:
-    """Record a new tenant; `secrets` are separated by `:`, any of them signs. Raises Unfit, StoreError."""
+    """Record a new tenant; `secrets` are separated by `:`, any of them signs. Raises Unfit (Taken), StoreError."""
     check_name(name)
     secrets = joined_secrets(secrets)
     if not await tenants.add(tenant_id, name, secrets):
-        raise _taken(name)
+        raise Taken(name)
     return TenantRecord(tenant_id, name, secrets)
 
 
@@ -44,7 +44,7 @@ async def update_tenant(
 ) -> TenantRecord:
     """Rename a tenant, or replace its secrets; None leaves it. The tenant as it is then.
 
-    A name that Scalelite let pass may stay. Raises NoSuchTenant, Unfit, StoreError.
+    A name that Scalelite let pass may stay. Raises NoSuchTenant, Unfit (Taken), StoreError.
     """
     before = await find_tenant(tenants, tenant_id)
     changes: dict[str, str] = {}
@@ -110,9 +110,5 @@ async def _change(tenants: TenantStore, tenant_id: str, changes: Mapping[str, st
         if done is None:
             raise NoSuchTenant(tenant_id)
         if not done:
-            raise _taken(changes["name"])
+            raise Taken(changes["name"])
     return await find_tenant(tenants, tenant_id)
-
-
-def _taken(name: str) -> Unfit:
-    return Unfit(f"A tenant named {name} exists already")
