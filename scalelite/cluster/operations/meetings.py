@@ -1,0 +1,120 @@
+"""What operators do with meetings: see which run where, and end some of them. Tells what happens; prints nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+from lxml import etree
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from scalelite.bbb.client import BackendError, BBBClient
+from scalelite.cluster.operations.asking import Asked, Question, all_of, ask_all, end_until, reason_of
+from scalelite.cluster.records import Meeting, Server
+from scalelite.store.meetings import MeetingStore
+from scalelite.store.servers import ServerStore
+
+
+@attrs.frozen
+class Listing:
+    """What one server says that it runs: its `<meeting>` elements by meeting id, or why it says nothing."""
+
+    server: Server
+    meetings: Mapping[str, etree._Element] = attrs.field(factory=dict)
+    trouble: str | None = None
+    refused: bool = False
+    """Whether the trouble is a refusal, not the want of an answer."""
+
+
+async def list_servers(
+    client: BBBClient, clock: IReactorTime, deadline: float, servers: Sequence[Server]
+) -> list[Listing]:
+    """What runs on each of the servers, asked all at once; `deadline` in seconds, for all of them."""
+    answers = await ask_all(client, clock, deadline, [Question(server, "getMeetings") for server in servers])
+    listings = []
+    for server, answer in zip(servers, answers, strict=True):
+        if isinstance(answer, BackendError):
+            listings.append(Listing(server, trouble=str(answer)))
+        elif not answer.success:
+            listings.append(Listing(server, trouble=reason_of(answer), refused=True))
+        else:
+            found = {
+                element.findtext("meetingID") or "": element for element in answer.root.iterfind("meetings/meeting")
+            }
+            listings.append(Listing(server, found))
+    return listings
+
+
+class NoSuchMeeting(Exception):
+    """No meeting of that id is recorded."""
+
+    def __init__(self, meeting_id: str) -> None:
+        super().__init__(f"Couldn't find Meeting with id={meeting_id}")
+
+
+async def find_meetings(meetings: MeetingStore, words: Iterable[str]) -> list[Meeting]:
+    """The meetings that are named, all of them without names, by id. Raises NoSuchMeeting, StoreError.
+
+    A word is an id, or several joined by `:`; if it is the id of a meeting as it stands, it is that one.
+    """
+    words = list(words)
+    if not words:
+        everything = {meeting.id: meeting async for meeting in meetings.scan()}
+        return [everything[meeting_id] for meeting_id in sorted(everything)]
+    named: dict[str, Meeting] = {}
+    for word in words:
+        found = await meetings.find(word)
+        for meeting_id in [word] if found else word.split(":"):
+            if not meeting_id:
+                continue
+            one = found or await meetings.find(meeting_id)
+            if one is None:
+                raise NoSuchMeeting(meeting_id)
+            named[meeting_id] = one.meeting
+    return list(named.values())
+
+
+@attrs.frozen
+class Ending:
+    """A meeting was to be ended; `reason` says why it may still run, and its record stays then."""
+
+    meeting: Meeting
+    reason: str | None
+
+
+async def end_meetings(
+    servers: ServerStore,
+    meetings: MeetingStore,
+    client: Callable[[], BBBClient],
+    clock: IReactorTime,
+    deadline: float,
+    chosen: Sequence[Meeting],
+    tell: Callable[[Ending], None],
+) -> int:
+    """End meetings, all at once and within `deadline` seconds; how many may still run.
+
+    The record goes once the server says that the meeting is over, or if its server is gone.
+    """
+    limit = clock.seconds() + deadline
+    hosts: dict[str, Asked] = {server.id: server for server in await servers.all()}
+
+    async def one(meeting: Meeting) -> bool:
+        host = hosts.get(meeting.server_id)
+        reason = None if host is None else await end_until(client(), clock, limit, host, meeting)
+        if reason is None:
+            await meetings.drop_ended(meeting)
+        tell(Ending(meeting, reason))
+        return reason is None
+
+    over = await all_of([Deferred.fromCoroutine(one(meeting)) for meeting in chosen])
+    return over.count(False)
+
+
+def by_server(meetings: Iterable[Meeting]) -> dict[str, list[Meeting]]:
+    """Meetings by the server that holds them."""
+    found: defaultdict[str, list[Meeting]] = defaultdict(list)
+    for meeting in meetings:
+        found[meeting.server_id].append(meeting)
+    return dict(found)
