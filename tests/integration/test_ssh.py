@@ -157,6 +157,23 @@ async def test_a_secret_can_be_piped_in(door: Door) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_file_with_servers_can_be_piped_in(door: Door) -> None:
+    file = b"servers:\n  a.example.com:\n    secret: s1\n  b.example.com:\n    secret: s2\n    enabled: false\n"
+    done = await door.client.run("servers:sync", "-", key=door.ada, stdin=file)
+    assert (done.status, done.err) == (0, "")
+    assert "[a.example.com] Server created" in done.out
+    servers = await door.balancer.parts.servers.all()
+    assert [(server.id, server.secret) for server in servers] == [("a.example.com", "s1"), ("b.example.com", "s2")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_of_the_services_machine_are_out_of_reach(door: Door) -> None:
+    done = await door.client.run("servers:sync", str(door.keys), key=door.ada)
+    assert done.status == 1
+    assert "ada@laptop" not in done.out + done.err
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_here_document_is_run_line_by_line_and_the_last_status_counts(door: Door) -> None:
     script = (
         b"test:both\n\n# a comment\nnonsense\nservers:add https://a.example.com/b/api -\nfrom the next line\ntest:both"
