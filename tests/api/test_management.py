@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
 
 from scalelite.cluster.records import ServerState
 from tests.api.rest import Rest, refused, said
@@ -331,3 +332,38 @@ async def test_a_switch_is_true_or_false(balancer: Balancer, rest: Rest, keep_st
     answer = await rest.post("panicServer", {"id": "s1", "keep_state": keep_state})
     assert said(answer) == (400, {"error": "keep_state must be true or false"})
     assert await balancer.where("m1") == "s1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_operators_at_once_lose_nothing_of_each_other(rest: Rest) -> None:
+    server_id = await add(rest, tag="gold")
+    changes = [{"secret": "new"}, {"tag": "silver"}, {"load_multiplier": 3}, {"state": "enable"}]
+    answers = await gatherResults(
+        [Deferred.fromCoroutine(rest.post("updateServer", {"id": server_id, "server": change})) for change in changes]
+    )
+    assert [answer.code for answer in answers] == [200] * 4
+    assert await rest.stored(f"server:{server_id}") == {
+        "url": URL, "online": "false", "secret": "new", "tag": "silver", "load_multiplier": "3.0", "state": "enabled",
+    }  # fmt: skip
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_removed_meanwhile_is_not_found_and_does_not_come_back(
+    balancer: Balancer, rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_id = await add(rest)
+    find = balancer.parts.servers.find
+
+    async def find_and_lose(wanted: str) -> Any:
+        found = await find(wanted)
+        await balancer.parts.servers.remove(wanted)
+        return found
+
+    monkeypatch.setattr(balancer.parts.servers, "find", find_and_lose)
+    for route, body in (
+        ("updateServer", {"tag": "x"}), ("updateServer", {"state": "enable"}), ("deleteServer", {}),
+        ("panicServer", {}),
+    ):  # fmt: skip
+        await balancer.parts.servers.add(server_id, URL, "k")
+        assert said(await rest.post(route, {"id": server_id, **body})) == no_server(server_id)
+        assert await rest.keys() == set()
