@@ -99,8 +99,9 @@ class ManagementAPI:
             routes.add(f"{ROOT}/{name}.<suffix>", (method,), handler)
 
     async def act(self, actor: Actor, command: str, target: str, work: Coroutine[Any, Any, T]) -> T:
-        """Make a change, and keep it in the audit log. Every change of this API goes through here, by the name of the
-        command that would do the same to `target`. Raises what `work` raises.
+        """Make a change, and keep it in the audit log; raises what `work` raises.
+
+        Every change of this API goes through here, by the name of the command that would do the same to `target`.
         """
         recorder = Recorder(self._audit, actor, command, target)
         await recorder.begin()

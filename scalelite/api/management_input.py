@@ -115,8 +115,10 @@ def as_text(value: object) -> str | None:
 
 
 def printable(name: str, value: object) -> str | None:
-    """A text that is to be stored, without blanks around it; None if it is absent. Raises Refusal for what no line
-    could show."""
+    """A text that is to be stored, without blanks around it; None if it is absent.
+
+    Raises Refusal for what no line could show.
+    """
     text = as_text(value)
     if text is None:
         return None
@@ -127,8 +129,10 @@ def printable(name: str, value: object) -> str | None:
 
 
 def multiplier(value: object) -> float | None:
-    """A load multiplier; None if it is absent or blank, 0.0 if it is not readable. Raises Refusal for no scalar or a
-    negative one."""
+    """A load multiplier; None if it is absent or blank, 0.0 if it is not readable.
+
+    Raises Refusal for what is no scalar, and for a negative one.
+    """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     text = as_text(value)
