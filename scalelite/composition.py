@@ -22,6 +22,7 @@ from scalelite.admin.ssh import ssh_keys
 from scalelite.api.access_log import AccessLog, BufferedFile
 from scalelite.api.admission import Admission
 from scalelite.api.bigbluebutton import APIRules, BigBlueButtonAPI
+from scalelite.api.dialin import DialIn
 from scalelite.api.health import Health
 from scalelite.api.hosts import host_check
 from scalelite.api.management import ManagementAPI, ManagementRules
@@ -32,19 +33,21 @@ from scalelite.bbb.client import BBBClient, Timeouts
 from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
 from scalelite.cluster.answers import LastAnswers
 from scalelite.cluster.callbacks import CallbackRewriter
+from scalelite.cluster.dialin import Prompts
 from scalelite.cluster.operations.analytics import AnalyticsRelay
 from scalelite.cluster.operations.create import CreateRules, MeetingCreator
 from scalelite.cluster.operations.get_meetings import MeetingLister
 from scalelite.cluster.operations.lrs import LRSPayloads
 from scalelite.cluster.operations.servers import ServerClearance
 from scalelite.cluster.params import ParamPolicy
-from scalelite.cluster.statistics import LoadRule, PollLimits
-from scalelite.poll.poller import Poller, PollRules
+from scalelite.poll.poller import Poller
+from scalelite.poll.rules import poll_rules
 from scalelite.poll.service import PollService
 from scalelite.settings import Settings
 from scalelite.store.audit import AuditStore
 from scalelite.store.callbacks import CallbackStore
 from scalelite.store.connection import Redis, connect, connect_memory
+from scalelite.store.dialin import DialInStore, GuessLimits
 from scalelite.store.health import probe
 from scalelite.store.inspection import InspectionStore
 from scalelite.store.leases import LeaseStore
@@ -209,6 +212,7 @@ def web_site(parts: Parts) -> BalancerSite:
     routes = Routes()
     api.register(routes)
     Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
+    dial_in(parts).register(routes)
     if not settings.api_disabled:
         management_api(parts, client).register(routes)
     production_host = settings.url_host if settings.environment == "production" else None
@@ -249,6 +253,15 @@ def management_api(parts: Parts, client: BBBClient) -> ManagementAPI:
     )
 
 
+def dial_in(parts: Parts) -> DialIn:
+    """The route for FreeSWITCH."""
+    settings = parts.settings
+    limits = GuessLimits(settings.fsapi_max_guesses, settings.fsapi_max_guesses_total)
+    prompts = Prompts(settings.voice_bridge_min, settings.voice_bridge_max, settings.fsapi_max_duration)
+    store = DialInStore(parts.redis, settings.redis.prefix, limits)
+    return DialIn(store, prompts, settings.dialin_password, settings.url_host)
+
+
 def access_log_file(settings: Settings) -> BufferedFile | None:
     """Where access lines go; None if they are switched off."""
     if settings.access_log == "off":
@@ -259,19 +272,6 @@ def access_log_file(settings: Settings) -> BufferedFile | None:
 def poll_service(parts: Parts, *, jitter: float | None = None) -> PollService:
     """The poller and its election; `jitter` in seconds, by default a twelfth of the interval."""
     settings = parts.settings
-    limits = PollLimits(
-        settings.server_healthy_threshold,
-        settings.server_unhealthy_threshold,
-        settings.default_meeting_ttl,
-        new_meeting_load(settings),
-        pending_grace=2 * settings.response_timeout + settings.redis_timeout,
-    )
-    rules = PollRules(
-        LoadRule(settings.load_min_user_count, settings.load_join_buffer_time),
-        limits,
-        settings.poller_threads,
-        jitter=min(5.0, settings.poll_interval / 12) if jitter is None else jitter,
-    )
     poller = Poller(
         parts.reactor,
         time.time,
@@ -281,7 +281,7 @@ def poll_service(parts: Parts, *, jitter: float | None = None) -> PollService:
         parts.leases,
         bbb_client(parts, by_treq=True),
         parts.last_answers,
-        rules,
+        poll_rules(settings, jitter=jitter),
     )
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     return PollService(poller, parts.leases, parts.reactor, settings.poll_interval, holder)

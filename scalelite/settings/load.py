@@ -56,6 +56,9 @@ class _Loader:
             values["outgoing_algorithm"] = parse.strongest(values["checksum_algorithms"])
         values["redis"] = self._redis(declared, environment, values.get("rails_max_threads"))
         self._settle_poller(values)
+        if "FSAPI_PASSWORD" in self._environ:
+            # The one variable that says something else when it is empty than when it is unset.
+            values.setdefault("fsapi_password", "")
 
         settings = self._rooted(Settings(**values))
         self._check(settings)
@@ -154,6 +157,14 @@ class _Loader:
             )
         if not settings.bbb_verify_tls:
             self._warnings.append("SCALELITE_BBB_VERIFY_TLS=false: the servers' certificates are not verified.")
+        if settings.voice_bridge_min > settings.voice_bridge_max:
+            self._problems.append(
+                f"VOICE_BRIDGE_MIN={settings.voice_bridge_min} is above VOICE_BRIDGE_MAX={settings.voice_bridge_max}"
+            )
+        if not settings.dialin_password and (settings.fsapi_password == "" or settings.multitenancy_enabled):
+            self._warnings.append(
+                "FSAPI_PASSWORD is empty, or unset without a LOADBALANCER_SECRET: /fsapi answers without a password."
+            )
         if settings.environment != "production":
             if not settings.multitenancy_enabled and not settings.loadbalancer_secrets:
                 self._warnings.append("LOADBALANCER_SECRET is unset: every signed call will be refused.")

@@ -27,6 +27,7 @@ _poller = setting_in("Poller")
 _web = setting_in("Web")
 _ssh = setting_in("SSH")
 _rest = setting_in("REST")
+_dialin = setting_in("Dial-in")
 _redis = setting_in("Redis")
 _logs = setting_in("Logs")
 _recordings = setting_in("Recordings")
@@ -45,6 +46,10 @@ def _default_bind(settings: Settings) -> tuple[Listen, ...]:
 
 def _default_access_log(settings: Settings) -> str:
     return "-" if settings.log_to_stdout or settings.environment == "development" else "log/access.log"
+
+
+def _default_fsapi_duration(settings: Settings) -> int:
+    return settings.max_meeting_duration
 
 
 def _from(function: Any) -> Any:
@@ -369,6 +374,45 @@ class Settings:
         ours=True,
     )
 
+    #: None: the first of the load balancer's secrets. "": no authentication.
+    fsapi_password: str | None = _dialin(
+        "FSAPI_PASSWORD",
+        parse.secret_value,
+        "Password by which FreeSWITCH may ask (docs/dialin.md); its user is `fsapi`. Set but empty: no authentication.",
+        default=None,
+        default_text="the first of `LOADBALANCER_SECRET` and `LOADBALANCER_SECRETS`",
+        secret=True,
+    )
+    #: Minutes, 0 for no limit.
+    fsapi_max_duration: int = _dialin(
+        "FSAPI_MAX_DURATION",
+        whole(0, 525_600),
+        "Calls are ended after this time; 0 for no limit.",
+        default=_from(_default_fsapi_duration),
+        default_text="`MAX_MEETING_DURATION`",
+        unit="minutes",
+    )
+    voice_bridge_min: int = _dialin(
+        "VOICE_BRIDGE_MIN", whole(1, 32), "Fewest digits that callers are asked for.", default=5, unit="digits"
+    )
+    voice_bridge_max: int = _dialin(
+        "VOICE_BRIDGE_MAX", whole(1, 32), "Most digits that callers are asked for.", default=9, unit="digits"
+    )
+    fsapi_max_guesses: int = _dialin(
+        "SCALELITE_FSAPI_MAX_GUESSES",
+        whole(0, 1_000_000),
+        "Wrong PINs within ten minutes from one caller, after which no PIN of theirs is taken; 0 for no limit.",
+        default=10,
+        ours=True,
+    )
+    fsapi_max_guesses_total: int = _dialin(
+        "SCALELITE_FSAPI_MAX_GUESSES_TOTAL",
+        whole(0, 10_000_000),
+        "Wrong PINs within ten minutes from all callers, after which no PIN is taken; 0 for no limit.",
+        default=1000,
+        ours=True,
+    )
+
     #: None where the variable is unset; only the default of the Redis pool.
     rails_max_threads: int | None = _redis(
         "RAILS_MAX_THREADS",
@@ -473,6 +517,13 @@ class Settings:
 
     #: What an operator should know although the program starts; one sentence each, free of secrets.
     warnings: tuple[str, ...] = ()
+
+    @property
+    def dialin_password(self) -> bytes:
+        """What FreeSWITCH authenticates with; empty for no authentication."""
+        if self.fsapi_password is None:
+            return self.loadbalancer_secrets[0] if self.loadbalancer_secrets else b""
+        return self.fsapi_password.encode("utf-8", "surrogateescape")
 
     @classmethod
     def for_tests(cls, **overrides: Any) -> Self:

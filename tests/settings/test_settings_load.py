@@ -50,6 +50,13 @@ def problems_of(environ: dict[str, str], root: Path) -> tuple[str, ...]:
         ("voice_bridge_len", "VOICE_BRIDGE_LEN", "7", 7),
         ("use_external_voice_bridge", "USE_EXTERNAL_VOICE_BRIDGE", "true", True),
         ("get_meetings_api_disabled", "GET_MEETINGS_API_DISABLED", "true", True),
+        ("fsapi_password", "FSAPI_PASSWORD", " pass:word ", "pass:word"),
+        ("fsapi_max_duration", "FSAPI_MAX_DURATION", "120", 120),
+        ("fsapi_max_duration", "MAX_MEETING_DURATION", "90", 90),
+        ("voice_bridge_min", "VOICE_BRIDGE_MIN", "4", 4),
+        ("voice_bridge_max", "VOICE_BRIDGE_MAX", "12", 12),
+        ("fsapi_max_guesses", "SCALELITE_FSAPI_MAX_GUESSES", "0", 0),
+        ("fsapi_max_guesses_total", "SCALELITE_FSAPI_MAX_GUESSES_TOTAL", "50", 50),
         ("connect_timeout", "CONNECT_TIMEOUT", "0.5", 0.5),
         ("response_timeout", "RESPONSE_TIMEOUT", "20", 20.0),
         ("server_healthy_threshold", "SERVER_HEALTHY_THRESHOLD", "3", 3),
@@ -95,9 +102,34 @@ def test_a_variable_sets_its_field(tmp_path: Path, field: str, variable: str, te
 @pytest.mark.parametrize("text", ["", "  ", "\t\n"])
 def test_an_empty_value_means_unset_for_every_variable(tmp_path: Path, text: str) -> None:
     names = [name for variable, _ in documented_variables() for name in (variable.name, *variable.aliases)]
+    # Here empty means something else; see below.
+    names.remove("FSAPI_PASSWORD")
     empty = load_settings(dict.fromkeys(names, text), root=tmp_path)
     unset = load_settings({}, root=tmp_path)
     assert {**as_dict(empty), "warnings": ()} == {**as_dict(unset), "warnings": ()}
+
+
+@pytest.mark.parametrize(
+    ("environ", "password", "warned"),
+    [
+        ({"LOADBALANCER_SECRET": "lb"}, b"lb", False),
+        ({"LOADBALANCER_SECRETS": "one:two"}, b"one", False),
+        ({"LOADBALANCER_SECRET": "lb", "FSAPI_PASSWORD": "own"}, b"own", False),
+        ({"LOADBALANCER_SECRET": "lb", "FSAPI_PASSWORD": " "}, b"", True),
+        ({"MULTITENANCY_ENABLED": "true"}, b"", True),
+        ({"MULTITENANCY_ENABLED": "true", "FSAPI_PASSWORD": "own"}, b"own", False),
+    ],
+)
+def test_freeswitch_needs_the_first_secret_unless_told_otherwise(
+    tmp_path: Path, environ: dict[str, str], password: bytes, warned: bool
+) -> None:
+    settings = load_settings(environ, root=tmp_path)
+    assert settings.dialin_password == password
+    assert any(warning.startswith("FSAPI_PASSWORD") for warning in settings.warnings) is warned
+
+
+def test_more_digits_at_least_than_at_most_are_refused(tmp_path: Path) -> None:
+    assert problems_of({"VOICE_BRIDGE_MIN": "10"}, tmp_path) == ("VOICE_BRIDGE_MIN=10 is above VOICE_BRIDGE_MAX=9",)
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:
