@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import click
 
@@ -14,15 +15,26 @@ from bench.report import Figure, surroundings, table
 Tables = Iterable[tuple[str, list[Figure]]]
 
 
-def show(tables: Tables, check: bool) -> None:
-    """Print each table as soon as it is there; exit with 1 if `check` and a figure was missed."""
-    print(surroundings() + "\n")
+README = Path(__file__).with_name("README.md")
+HEADING = "## As measured\n\n"
+
+
+def show(tables: Tables, check: bool, *, keep: bool = False) -> None:
+    """Print each table as soon as it is there; exit with 1 if `check` and a figure was missed.
+
+    `keep`: put the tables into the README as well.
+    """
+    texts = [surroundings()]
+    print(texts[0] + "\n")
     missed = 0
     for title, figures in tables:
-        print(table(title, figures))
-        print(f"Load average {os.getloadavg()[0]:.2f}.\n", flush=True)
+        texts.append(f"{table(title, figures)}\nLoad average {os.getloadavg()[0]:.1f}.")
+        print(texts[-1] + "\n", flush=True)
         missed += sum(not figure.met for figure in figures)
     print(f"{missed} missed." if missed else "All met.")
+    if keep:
+        before = README.read_text(encoding="utf-8").partition(HEADING)[0]
+        README.write_text(before + HEADING + "\n\n".join(texts) + "\n", encoding="utf-8")
     if check and missed:
         sys.exit(1)
 
@@ -105,7 +117,8 @@ def start(check: bool, rounds: int) -> None:
 @checked
 @rounds
 @seconds
-def everything(check: bool, rounds: int, seconds: int) -> None:
+@click.option("--readme", is_flag=True, help="Put the tables into bench/README.md.")
+def everything(check: bool, rounds: int, seconds: int, readme: bool) -> None:
     """All comparisons, one after another."""
     from bench import flat, getmeetings, memory, poll, requests, start
 
@@ -117,7 +130,7 @@ def everything(check: bool, rounds: int, seconds: int) -> None:
         yield from memory.measure(seconds)
         yield from start.measure(rounds)
 
-    show(tables(), check)
+    show(tables(), check, keep=readme)
 
 
 @main.command()

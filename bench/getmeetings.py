@@ -11,15 +11,16 @@ from typing import Self
 
 from bench import calls
 from bench.fanout import FanOut
-from bench.load import API, signed, wrk
+from bench.load import API, Run, signed, wrk
 from bench.processes import BACKEND_SECRET, Balancer, BenchError, Redis, Simulator
 from bench.report import Figure
 from bench.seed import seed
 
 SERVERS, MEETINGS, ATTENDEES, DELAY = 100, 20, 5, 50.0
 CALLERS = 16
-#: Connections of wrk while latency is measured.
-MODERATE = 8
+#: Connections of wrk while latency is measured, and the milliseconds for which each rests after an answer: a load that
+#: leaves the cores time, so that what is seen is the balancer's waiting and not the queue for a full core.
+MODERATE, PAUSE = 8, 5
 #: RESPONSE_TIMEOUT's default, in seconds.
 READ_TIMEOUT = 10.0
 PATH = signed("getMeetings")
@@ -154,21 +155,25 @@ def _hanging(balancer: Balancer, simulator: Simulator, rounds: int, seconds: int
     known = calls.names("known", 100)
     calls.make_meetings(balancer.port, known)
     wanted = {"index": (API,), "join": tuple(map(calls.join, known))}
-    alone: dict[str, list[float]] = {name: [] for name in wanted}
-    meanwhile: dict[str, list[float]] = {name: [] for name in wanted}
+    alone: dict[str, list[Run]] = {name: [] for name in wanted}
+    meanwhile: dict[str, list[Run]] = {name: [] for name in wanted}
     usual = Caller(balancer.port).call()
     answered: list[float] = []
     hung = SERVERS - 1
-    # Long enough for a call to begin and to end in each run.
-    length = max(seconds, int(READ_TIMEOUT) + 2)
+    # As long as a call takes: each run sees one begin and end.
+    length = max(seconds, int(READ_TIMEOUT))
     at_least = (SERVERS - 1) * MEETINGS
     for name, paths in wanted.items():
-        wrk(balancer, balancer.port, paths, 1, connections=MODERATE)
+
+        def run(seconds: int, paths: tuple[str, ...] = paths) -> Run:
+            return wrk(balancer, balancer.port, paths, seconds, connections=MODERATE, pause=PAUSE)
+
+        run(1)
         for _ in range(rounds):
-            alone[name].append(wrk(balancer, balancer.port, paths, length, connections=MODERATE).p99)
+            alone[name].append(run(length))
             simulator.command(hung, "faults/set", endpoint="getMeetings", kind="hang_before_headers")
             with Repeating(balancer.port, at_least) as caller:
-                meanwhile[name].append(wrk(balancer, balancer.port, paths, length, connections=MODERATE).p99)
+                meanwhile[name].append(run(length))
             simulator.command(hung, "faults/clear")
             answered += caller.seconds
     yield Figure(
@@ -179,10 +184,7 @@ def _hanging(balancer: Balancer, simulator: Simulator, rounds: int, seconds: int
         note=f"{len(answered)} calls, none failed; the read time-out is {READ_TIMEOUT:g} s",
     )
     for name in wanted:
-        before, during = min(alone[name]), min(meanwhile[name])
-        yield Figure(
-            f"p99 of {name} meanwhile / undisturbed",
-            during / before,
-            1.5,
-            note=f"{during * 1e3:.2f} / {before * 1e3:.2f} ms",
-        )
+        before, during = (min(run.p99 for run in runs[name]) for runs in (alone, meanwhile))
+        longest = min(run.longest for run in meanwhile[name])
+        note = f"{during * 1e3:.2f} / {before * 1e3:.2f} ms; longest {longest * 1e3:.0f} ms"
+        yield Figure(f"p99 of {name} meanwhile / undisturbed", during / before, 1.5, note=note)

@@ -29,7 +29,7 @@ def signed(action: str, **params: str) -> str:
 
 @attrs.frozen
 class Run:
-    """One run of wrk: answers a second, CPU of the server for each in µs, latency in seconds at the percentiles.
+    """One run of wrk: answers a second, CPU of the server for each in µs, latency in seconds.
 
     `other_cpu` is that of the other processes that were watched, in the order given, in µs a request.
     """
@@ -40,6 +40,7 @@ class Run:
     other_cpu: tuple[float, ...]
     p50: float
     p99: float
+    longest: float
 
 
 def wrk(
@@ -50,9 +51,12 @@ def wrk(
     *,
     connections: int = CONNECTIONS,
     once: bool = False,
+    pause: int = 0,
     others: Iterable[Process] = (),
 ) -> Run:
     """Ask `server` for the paths, round and round, or each of them `once` at most.
+
+    Each connection rests for `pause` milliseconds after an answer.
 
     Raises BenchError if an answer was missing or neither 2xx nor 3xx, or if the paths did not suffice for `once`.
     """
@@ -65,18 +69,20 @@ def wrk(
         started = time.monotonic()
         done = subprocess.run(
             pinned(LOAD_CORE, [*command, f"http://127.0.0.1:{port}", "--", file.name]),
-            capture_output=True, text=True, env=environment(), check=False,
+            capture_output=True, text=True, env=environment(BENCH_PAUSE=str(pause)), check=False,
         )  # fmt: skip
         elapsed = time.monotonic() - started
         used = [process.cpu() - spent for process, spent in zip(watched, before, strict=True)]
     text = done.stdout
-    found = re.search(r"^BENCH((?: -?\d+){7})$", text, re.MULTILINE)
+    found = re.search(r"^BENCH((?: -?\d+){8})$", text, re.MULTILINE)
     if done.returncode or found is None:
         raise BenchError(f"wrk failed: {text} {done.stderr}")
-    requests, micros, p50, p99, bad, broken, left = map(int, found[1].split())
+    requests, micros, p50, p99, longest, bad, broken, left = map(int, found[1].split())
     if bad or broken or not requests:
         raise BenchError(f"{bad} answers of {requests} were errors, {broken} were missing: {text}")
     if once and left < 0:
         raise BenchError(f"the calls did not suffice for {elapsed:.1f} s: {-left} came twice")
     per_request = [seconds_used / requests * 1e6 for seconds_used in used]
-    return Run(requests, requests / micros * 1e6, per_request[0], tuple(per_request[1:]), p50 / 1e6, p99 / 1e6)
+    return Run(
+        requests, requests / micros * 1e6, per_request[0], tuple(per_request[1:]), p50 / 1e6, p99 / 1e6, longest / 1e6
+    )

@@ -2,6 +2,14 @@
 local requests = {}
 count, sent = 0, 0
 
+-- Milliseconds that each connection rests between an answer and the next request.
+local pause = tonumber(os.getenv('BENCH_PAUSE') or '0')
+if pause > 0 then
+  function delay()
+    return pause
+  end
+end
+
 local threads = {}
 function setup(thread)
   table.insert(threads, thread)
@@ -25,8 +33,8 @@ function done(summary, latency)
     left = left + thread:get('count') - thread:get('sent')
   end
   local errors = summary.errors
-  -- Requests, microseconds, p50 and p99 in microseconds, error answers, missing answers, paths not asked for.
-  print(string.format('BENCH %d %d %d %d %d %d %d',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
+  -- Requests, microseconds, p50, p99 and longest latency in microseconds, error answers, missing answers, paths not asked for.
+  print(string.format('BENCH %d %d %d %d %d %d %d %d',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout, left))
 end

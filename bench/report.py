@@ -36,7 +36,7 @@ class Figure:
     def cells(self) -> tuple[str, str, str, str, str]:
         """Name, value, wanted value, verdict, note."""
         unit = f" {self.unit}" if self.unit else ""
-        wanted = "" if self.wanted is None else f"{'≥' if self.at_least else '≤'} {self.wanted:g}{unit}"
+        wanted = "" if self.wanted is None else f"{'≥' if self.at_least else '≤'} {self.wanted:.4g}{unit}"
         verdict = "" if self.wanted is None else "yes" if self.met else "**no**"
         digits = 1 if abs(self.value) >= 10 else 3 if abs(self.value) < 1 else 2
         return self.name, f"{self.value:.{digits}f}{unit}", wanted, verdict, self.note
@@ -58,7 +58,7 @@ def surroundings() -> str:
     model = cpu[1] if cpu else platform.machine()
     return (
         f"Python {platform.python_version()}, {', '.join(versions)}, {_redis_version()}, {_wrk_version()}; "
-        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}; load average {os.getloadavg()[0]:.2f}."
+        f"{os.cpu_count()} cores ({model}), Linux {platform.release().partition('-')[0]}."
     )
 
 
