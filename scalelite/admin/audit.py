@@ -33,7 +33,7 @@ class Recorder:
     @classmethod
     def of(cls, context: Context, call: Call) -> Self:
         """For a call of a command, which may change something or not."""
-        wanted = call.command.changes and call.command.needs_pool
+        wanted = call.changes and call.command.needs_pool
         return cls(context.pool.audit if wanted else None, context.actor, call.command.name, target(call))
 
     async def begin(self) -> None:

@@ -6,11 +6,29 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from scalelite.admin import audit, config, drain, meetings, server_settings, servers, status, sync, tenants
+from scalelite.admin import (
+    audit,
+    completion,
+    config,
+    doctor,
+    drain,
+    meetings,
+    poll,
+    server_settings,
+    servers,
+    status,
+    sync,
+    tenants,
+    watch,
+    why,
+)
 from scalelite.admin.ssh import commands as ssh
 from scalelite.admin.table import Command
 
-_MODULES: Final = (servers, server_settings, drain, sync, meetings, tenants, status, audit, config, ssh)
+_MODULES: Final = (
+    servers, server_settings, drain, sync, meetings, why, tenants, status, watch, doctor, poll, audit, config,
+    completion, ssh,
+)  # fmt: skip
 
 TABLE: Final[Mapping[str, Command]] = MappingProxyType(
     {command.name: command for module in _MODULES for command in module.COMMANDS}

@@ -27,13 +27,25 @@ _LOAD: Final = HEADERS.index("LOAD")
 
 async def status(context: Context, call: Call) -> int:
     """One line a server, by host name."""
-    servers = await context.pool.servers.all()
-    servers.sort(key=lambda server: (host_of(server.url).encode("utf-8", "surrogatepass"), server.id))
+    servers = _by_host(await context.pool.servers.all())
     if call.has(JSON):
         context.console.out(json.dumps([_as_json(server) for server in servers], indent=2, ensure_ascii=False))
     else:
         context.console.out("\n".join(["", *table([_cells(server) for server in servers])]))
     return OK
+
+
+def overview(servers: Sequence[Server], moment: str) -> list[str]:
+    """The pool at a moment: its sums, an empty line, and the table of `status`."""
+    online = sum(server.online for server in servers)
+    meetings = sum(_number(server.meetings) or 0 for server in servers if server.online)
+    users = sum(_number(server.users) or 0 for server in servers if server.online)
+    sums = f"{moment}  {online} of {len(servers)} servers online, {meetings} meetings, {users} users"
+    return [sums, "", *table([_cells(server) for server in _by_host(servers)])]
+
+
+def _by_host(servers: Sequence[Server]) -> list[Server]:
+    return sorted(servers, key=lambda server: (host_of(server.url).encode("utf-8", "surrogatepass"), server.id))
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

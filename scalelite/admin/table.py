@@ -83,7 +83,7 @@ class Command:
     `missing` is what to say, with status 1, where a required argument is absent; without it, that is a misuse.
     `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers. `changes`: it may change
     something, so it is not for those who may only read. `shows_secrets`: it prints secrets without being asked for
-    them, so it is not for those either.
+    them, so it is not for those either. `changes_with`: without that flag, it changes nothing after all.
     """
 
     name: str
@@ -97,6 +97,7 @@ class Command:
     needs_pool: bool = True
     changes: bool = True
     shows_secrets: bool = False
+    changes_with: Flag | None = None
 
 
 @attrs.frozen
@@ -107,6 +108,12 @@ class Call:
     arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     flags: frozenset[str] = frozenset()
     rake: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change something."""
+        flag = self.command.changes_with
+        return self.command.changes and (flag is None or self.has(flag))
 
     def get(self, name: str) -> Any:
         """An argument's value; None if it was not given."""

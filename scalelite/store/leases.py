@@ -9,6 +9,7 @@ from scalelite.store.scripts import script
 
 _TAKE: Final = script("lease")
 _RELEASE: Final = script("release_lease")
+_HOLDER: Final = script("lease_holder")
 
 
 class LeaseStore:
@@ -25,6 +26,11 @@ class LeaseStore:
     async def release(self, name: str, holder: str) -> None:
         """Give the lease back, so that another need not wait until it runs out."""
         await self._redis.run(_RELEASE, self._keys, (name, holder))
+
+    async def holder(self, name: str) -> str | None:
+        """Who has the lease; None if nobody."""
+        holder: str | None = await self._redis.run(_HOLDER, self._keys, (name,))
+        return holder
 
     async def now(self) -> float:
         """Redis' clock in seconds: the one that all instances share."""

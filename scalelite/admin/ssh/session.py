@@ -56,7 +56,7 @@ def permitted(table: Mapping[str, Command], role: Role) -> Mapping[str, Command]
     """The commands that a role may run."""
     if role is Role.ADMIN:
         return table
-    return {name: command for name, command in table.items() if not (command.changes or command.shows_secrets)}
+    return {name: command for name, command in table.items() if not Call(command).changes and not command.shows_secrets}
 
 
 def for_role(calls: Sequence[Call], role: Role) -> list[Call]:
@@ -64,7 +64,7 @@ def for_role(calls: Sequence[Call], role: Role) -> list[Call]:
     if role is Role.ADMIN:
         return list(calls)
     for call in calls:
-        if call.command.changes or call.command.shows_secrets or call.has(SHOW_SECRETS):
+        if call.changes or call.command.shows_secrets or call.has(SHOW_SECRETS):
             what = " --show-secrets" if call.has(SHOW_SECRETS) else ""
             raise Failed(f"{call.command.name}{what} is not for viewers, and your key is a viewer's")
     # In the spelling of rake, secrets are shown in clear.

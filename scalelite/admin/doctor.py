@@ -1,0 +1,67 @@
+"""The command `doctor`: what is wrong in the pool, a line each, and with --fix, what is mended."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Final
+
+from scalelite.admin.table import FAILED, JSON, OK, Call, Command, Context, Flag
+from scalelite.admin.text import shown
+
+if TYPE_CHECKING:
+    from scalelite.cluster.operations.diagnosis import Finding
+
+FIX: Final = Flag("fix", "Mend what can be mended.")
+
+
+async def doctor(context: Context, call: Call) -> int:
+    """Show what is wrong, mended or not; status 1 while something is left."""
+    from scalelite.bbb.probe import Probe, probe
+    from scalelite.cluster.operations.diagnosis import Doctor, as_json
+
+    console, pool, settings = context.console, context.pool, context.settings
+
+    async def look(url: str) -> Probe:
+        return await probe(pool.clock, url, settings.connect_timeout)
+
+    examined = Doctor(
+        pool.servers,
+        pool.meetings,
+        pool.leases,
+        pool.inspection,
+        look,
+        pool.clock,
+        time.time,
+        settings.default_meeting_ttl,
+    )
+    findings = await examined.examine(fix=call.has(FIX))
+    if call.has(JSON):
+        console.out(json.dumps(as_json(findings), indent=2, ensure_ascii=False))
+    else:
+        for finding in findings:
+            console.out(_line(finding))
+        if not findings:
+            console.out("Nothing is wrong")
+    return OK if all(finding.fixed for finding in findings) else FAILED
+
+
+def _line(finding: Finding) -> str:
+    line = " ".join(filter(None, (finding.subject, shown(finding.id), shown(finding.problem))))
+    if finding.fixed:
+        return f"{line}: fixed"
+    return f"{line}; --fix {finding.fix}" if finding.fix is not None else line
+
+
+COMMANDS = (
+    Command(
+        "doctor",
+        doctor,
+        "Find what is wrong, and mend it.\n\n"
+        "It looks at the records of servers, tenants and meetings, at telephone numbers, the poller, clocks, and "
+        "certificates that end within three weeks. Without --fix it only reads.",
+        "doctor --fix",
+        flags=(FIX, JSON),
+        changes_with=FIX,
+    ),
+)
