@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.admin.console import confirm
 from scalelite.admin.table import JSON, OK, YES, Argument, Call, Command, Context, Failed
+from scalelite.admin.tables import Progress, drawn
 from scalelite.admin.text import shown
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ METADATA: Final = (
     "bbb-recording-description",
     "bbb-origin-tag",
 )
+_HEADERS: Final = ("MEETING ID", "NAME", "SERVER", "USERS", "CREATED")
+_KEYS: Final = ("meeting_id", "name", "server_id", "users", "created")
 IDS: Final = Argument("ids", "Meeting ids, as words or joined by `:`; all if absent.", False, many=True)
 
 
@@ -75,6 +78,11 @@ async def list_meetings(context: Context, call: Call) -> int:
             )
     if call.has(JSON):
         console.out(json.dumps(rows, indent=2, ensure_ascii=False))
+        return OK
+    cells = [[shown(str("" if row[key] is None else row[key])) for key in _KEYS] for row in rows]
+    table = drawn(console, call, _HEADERS, cells, right=("USERS",))
+    if table is not None:
+        console.out(table)
     elif rows:
         console.out(
             "\n".join(
@@ -113,15 +121,18 @@ async def end(context: Context, call: Call) -> int:
         return refused
     if not meetings:
         console.err("No meetings to clear")
+    progress = Progress(console, call, "meetings ended", len(meetings))
 
     def tell(ending: Ending) -> None:
-        console.err(f"Clearing Meeting id={shown(ending.meeting.id)}")
+        progress.note(f"Clearing Meeting id={shown(ending.meeting.id)}")
         if ending.reason is not None:
-            console.err(f"WARNING: Could not end meeting id={shown(ending.meeting.id)}: {shown(ending.reason)}")
+            progress.note(f"WARNING: Could not end meeting id={shown(ending.meeting.id)}: {shown(ending.reason)}")
+        progress.step()
 
     left = await end_meetings(
         pool.servers, pool.meetings, lambda: pool.client, pool.clock, context.deadline, meetings, tell
     )
+    progress.end()
     if left:
         what = "1 meeting" if left == 1 else f"{left} meetings"
         raise Failed(f"{what} of {len(meetings)} may still run, and their records stay")

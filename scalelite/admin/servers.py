@@ -20,6 +20,7 @@ from scalelite.admin.table import (
     Failed,
     Flag,
 )
+from scalelite.admin.tables import drawn
 from scalelite.admin.text import MASK, host_of, read_boolean, read_multiplier, shown, url_fault
 from scalelite.cluster.records import Server, ServerState
 from scalelite.store.errors import StoreError
@@ -54,7 +55,10 @@ async def list_servers(context: Context, call: Call) -> int:
         rows = [_as_json(server, clear=clear) for server in servers]
         context.console.out(json.dumps(rows, indent=2, ensure_ascii=False))
     elif servers:
-        context.console.out("\n".join(_as_text(server, clear=clear) for server in servers))
+        cells = [_cells(server, clear=clear) for server in servers]
+        headers = HEADERS if clear else HEADERS[:-1]
+        plain = "\n".join(_as_text(server, clear=clear) for server in servers)
+        context.console.out(drawn(context.console, call, headers, cells, right=("LOAD", "MULTIPLIER")) or plain)
     else:
         context.console.err("No servers are configured")
     return OK
@@ -73,6 +77,23 @@ def _as_text(server: Server, *, clear: bool) -> str:
         "online" if server.online else "offline",
     ]
     return "\n\t".join(lines)
+
+
+HEADERS = ("ID", "URL", "STATE", "STATUS", "LOAD", "MULTIPLIER", "BBB VERSION", "TAG", "SECRET")
+
+
+def _cells(server: Server, *, clear: bool) -> list[str]:
+    cells = [
+        shown(server.id),
+        shown(server.url),
+        server.state.value,
+        "online" if server.online else "offline",
+        "unavailable" if server.load is None else str(server.load),
+        str(server.load_multiplier),
+        shown(server.bbb_version or ""),
+        shown(server.tag or ""),
+    ]
+    return [*cells, shown(server.secret)] if clear else cells
 
 
 def _as_json(server: Server, *, clear: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from scalelite.admin.table import JSON, OK, Call, Command, Context
+from scalelite.admin.tables import drawn
 from scalelite.admin.text import host_of, shown, width
 from scalelite.cluster.records import Server
 
@@ -22,6 +23,7 @@ HEADERS: Final = (
     "BBB VERSION",
     "TAG",
 )
+NUMBERS: Final = ("MEETINGS", "USERS", "LARGEST MEETING", "VIDEOS", "LOAD")
 _LOAD: Final = HEADERS.index("LOAD")
 
 
@@ -30,8 +32,10 @@ async def status(context: Context, call: Call) -> int:
     servers = _by_host(await context.pool.servers.all())
     if call.has(JSON):
         context.console.out(json.dumps([_as_json(server) for server in servers], indent=2, ensure_ascii=False))
-    else:
-        context.console.out("\n".join(["", *table([_cells(server) for server in servers])]))
+        return OK
+    rows = [_cells(server) for server in servers]
+    plain = "\n".join(["", *table(rows)])
+    context.console.out(drawn(context.console, call, HEADERS, rows, right=NUMBERS) or plain)
     return OK
 
 
