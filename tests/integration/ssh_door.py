@@ -76,8 +76,11 @@ class Door:
 
         async def wait(context: Context, call: Call) -> int:
             context.console.out("waiting")
+            # One for each session: to cancel what several wait for would end the one that came first.
+            waiter: Deferred[None] = Deferred()
+            self.hold.addCallback(waiter.callback)
             try:
-                await self.hold
+                await waiter
             except CancelledError:
                 self.cancelled.append(context.actor.name)
                 raise
