@@ -85,7 +85,7 @@ class OpenSSH:
         self, *words: str, key: Path | Sequence[Path], stdin: bytes | None = b"", options: Sequence[str] = ()
     ) -> Done:
         """Run a command, or a shell without a terminal if there are no words. `stdin` None leaves it open."""
-        return await self.start(*words, key=key, stdin=stdin, options=options).done
+        return await self.start(*words, key=key, stdin=stdin, options=options).done.addTimeout(PATIENCE, reactor)
 
     def start(
         self, *words: str, key: Path | Sequence[Path], stdin: bytes | None = b"", options: Sequence[str] = ()
@@ -109,7 +109,6 @@ class Running(ProcessProtocol):
         self._stdin = stdin
         self._watchers: list[tuple[Any, Deferred[None]]] = []
         self.process: Any = reactor.spawnProcess(self, command[0], command, env={"PATH": os.environ["PATH"]}, **options)
-        self.done.addTimeout(PATIENCE, reactor)
 
     def connectionMade(self) -> None:
         if self._stdin is not None:

@@ -227,6 +227,18 @@ async def test_ctrl_c_ends_a_single_command_on_a_terminal_with_status_130(door: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_watch_draws_the_pool_until_ctrl_c(door: Door) -> None:
+    await door.balancer.add_servers(1)
+    opened = await shell(door)
+    opened.type("watch 0.5\r")
+    await opened.until("127.0.0.1")
+    await opened.until("127.0.0.1")
+    opened.type("\x03")
+    await opened.until(PROMPT)
+    assert await left(opened) == 130
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_typed_ahead_waits_for_its_turn(door: Door) -> None:
     opened = await shell(door)
     opened.type("test:wait\r")
@@ -310,7 +322,7 @@ async def test_viewers_are_offered_their_own_commands_only(door: Door) -> None:
     opened.type("servers\t\t")
     opened.type("\x15stat\t")
     text = await opened.until("status ")
-    assert "servers:" not in text
+    assert "servers:cordon" not in text
     opened.type("\x15")
     assert await left(opened) == 0
 
