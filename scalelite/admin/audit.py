@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
-from twisted.logger import Logger
 
 from scalelite.admin.table import JSON, OK, Actor, Argument, Call, Command, Context
 from scalelite.admin.text import MASK, shown
-from scalelite.store.audit import MOST, AuditStore, Entry
+from scalelite.cluster.audit import Entry
 from scalelite.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from twisted.logger import Logger
+
+    from scalelite.store.audit import AuditStore
 
 #: Characters of a target, and of a result, at most.
 _LONGEST: Final = 200
-_log = Logger()
+#: Entries that are shown at once, at most.
+_MOST: Final = 1_000
 
 PUBLIC: Final = frozenset({"id", "ids", "tenant_id", "meeting_id", "url", "load_multiplier", "tag", "name", "param"})
 """Arguments that are never a secret; further ones say so themselves. The others are masked."""
+
+
+def _log() -> Logger:
+    # To import Twisted takes a while, and not every command needs it.
+    from twisted.logger import Logger
+
+    return Logger(__name__)
 
 
 class Recorder:
@@ -43,14 +55,14 @@ class Recorder:
                 self._number = await self._audit.begin(self._entry)
             except StoreError as error:
                 # Most often the command fails for the same reason, and says so; else there is another try at its end.
-                _log.debug("the audit log could not be written: {error}", error=str(error))
+                _log().debug("the audit log could not be written: {error}", error=str(error))
 
     async def end(self, result: str, *, by_store: bool = False) -> None:
         """Record how it ended, and tell it to the process's log. `by_store`: it is the store's failure."""
         if self._audit is None:
             return
         entry = attrs.evolve(self._entry, result=_cut(" ".join(result.split())))
-        _log.info(
+        _log().info(
             "{actor} ({origin}): {command} {target}: {result}",
             actor=entry.actor,
             origin=entry.origin,
@@ -66,7 +78,7 @@ class Recorder:
             else:
                 await self._audit.finish(self._number, entry)
         except StoreError as error:
-            _log.error("the audit log could not be written: {error}", error=str(error))
+            _log().error("the audit log could not be written: {error}", error=str(error))
 
 
 def target(call: Call) -> str:
@@ -117,8 +129,8 @@ def _time(entry: Entry) -> str:
 
 def read_count(text: str) -> int:
     """How many entries. Raises ValueError."""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST):
-        raise ValueError(f"a whole number from 1 to {MOST}")
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST):
+        raise ValueError(f"a whole number from 1 to {_MOST}")
     return int(text)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted.internet.task import deferLater
-
 from scalelite.admin.servers import SERVER_ID, find_server
 from scalelite.admin.table import OK, Call, Command, Context, Failed, Flag
 from scalelite.admin.text import shown
@@ -18,6 +16,8 @@ LOOK: Final = 5.0
 
 async def drain(context: Context, call: Call) -> int:
     """Cordon a server; wait until no meetings are recorded there, if asked to."""
+    from twisted.internet.task import deferLater
+
     from scalelite.cluster.operations.servers import ServerGone, change_state
 
     console, pool = context.console, context.pool

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from scalelite.admin.table import OK, Argument, Call, Command, Context, Failed
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from scalelite.poll.poller import Poller
 
 
@@ -47,6 +47,8 @@ async def poll_once(context: Context, _call: Call) -> int:
 
 async def poll_versions(context: Context, _call: Call) -> int:
     """Ask all servers for their version."""
+    from twisted.internet.defer import Deferred
+
     from scalelite.bbb.client import BackendError
     from scalelite.cluster.operations.asking import all_of
     from scalelite.cluster.records import Server
@@ -69,6 +71,8 @@ async def poll_versions(context: Context, _call: Call) -> int:
 
 async def poll_forever(context: Context, call: Call) -> int:
     """Poll until a signal comes, whenever no other instance does."""
+    from twisted.internet.defer import Deferred
+
     from scalelite.poll.service import PollService
 
     console, pool = context.console, context.pool

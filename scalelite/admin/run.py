@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import CancelledError
-
 from scalelite.admin.audit import Recorder
 from scalelite.admin.table import OK, Call, Context, Failed
 from scalelite.store.errors import StoreError
@@ -34,11 +32,11 @@ async def run_one(context: Context, call: Call) -> int:
         context.console.err(f"ERROR: {error}")
         await recorder.end(str(error), by_store=True)
         return 1
-    except CancelledError:
-        await recorder.end("broken off")
-        raise
     except Exception as error:
-        await recorder.end(f"broke: {type(error).__name__}")
+        # To import Twisted takes a while, and not every command needs it.
+        from twisted.internet.defer import CancelledError
+
+        await recorder.end("broken off" if isinstance(error, CancelledError) else f"broke: {type(error).__name__}")
         raise
     await recorder.end("ok" if status == OK else f"status {status}")
     return status

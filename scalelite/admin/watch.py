@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from twisted.internet.task import deferLater
-
 from scalelite.admin.status import overview
 from scalelite.admin.table import Argument, Call, Command, Context
 
@@ -20,6 +18,8 @@ INTERVAL: Final = 2.0
 
 async def watch(context: Context, call: Call) -> int:
     """The table of `status` over and over, until it is interrupted."""
+    from twisted.internet.task import deferLater
+
     console, pool = context.console, context.pool
     interval = call.get("seconds") or INTERVAL
     first = True

@@ -7,6 +7,7 @@ from typing import Any, Final
 import attrs
 import orjson
 
+from scalelite.cluster.audit import Entry
 from scalelite.store.connection import Redis
 from scalelite.store.scripts import script
 
@@ -18,23 +19,6 @@ _LIST: Final = script("list_audit")
 KEPT: Final = 10_000
 #: Entries that one reading gives, at most.
 MOST: Final = 1_000
-UNFINISHED: Final = "unfinished"
-
-
-@attrs.frozen
-class Entry:
-    """One changing command. `origin` tells the door and the place; `target` what it was given, secrets masked.
-
-    `result` is "ok", or what went wrong in one line, or UNFINISHED while it runs and for ever if its process was
-    killed. `time` is Redis' clock in seconds since the epoch, at the beginning.
-    """
-
-    actor: str
-    origin: str
-    command: str
-    target: str
-    result: str = UNFINISHED
-    time: float = 0.0
 
 
 class AuditStore:

@@ -8,7 +8,8 @@ import pytest_twisted
 
 from scalelite.admin.commands import TABLE
 from scalelite.admin.table import Call, Command, Context, Failed
-from scalelite.store.audit import AuditStore, Entry
+from scalelite.cluster.audit import Entry
+from scalelite.store.audit import AuditStore
 from scalelite.store.errors import StoreUnavailable
 from tests.admin.desk import Desk
 from tests.balancer import Balancer
