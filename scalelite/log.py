@@ -230,6 +230,11 @@ class LogChoice:
         """Whether twistd's own observer is to be used. Its files can't be `shared` with other processes."""
         return (self.syslog or self.logger) is not None or (self.logfile is not None and not shared)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether events go to where somebody at the terminal does not see them."""
+        return bool(self.path or self.syslog or self.logger) or self.logfile not in (None, "-")
+
     @staticmethod
     def add_arguments(parser: ArgumentParser) -> None:
         """Take the choice from a command line made by `arguments`."""

@@ -145,6 +145,9 @@ def makeService(options: Options) -> Balancer:
     reactor.suggestThreadPoolSize(DNS_THREADS)
     for warning in settings.warnings:
         _log.warn("{warning}", warning=warning)
+        if choice.elsewhere:
+            # The log goes elsewhere, and whoever starts the program should see it all the same.
+            os.write(2, f"scalelite: WARNING: {warning}\n".encode())
     try:
         parts = build_parts(reactor, settings)
         count = worker_count(settings, parts)

@@ -16,21 +16,30 @@ if TYPE_CHECKING:
 
 _SECRET_NAME = re.compile(rb"password|passcode|pw|secret|token|auth|^checksum$", re.IGNORECASE)
 MAX_QUERY = 2048
+MAX_PATH = 256
 
 
 def masked(raw_query: bytes) -> str:
     """The beginning of a raw query, fit for a log: values of secrets, checksums, passwords and tokens become `*`.
 
-    A query with an escape inside a parameter's name is left out whole: it could hide such a name. Takes time in
-    proportion to the length, whatever is in it.
+    A query with an escape inside a parameter's name, or in a piece without value, is left out whole: it could hide
+    such a name; so could a semicolon, which some take for an ampersand. Takes time in proportion to the length,
+    whatever is in it.
     """
+    if b";" in raw_query:
+        return "*"
     shown = []
     for piece in raw_query[:MAX_QUERY].split(b"&"):
         name, equals, _ = piece.partition(b"=")
-        if equals and b"%" in name:
+        if b"%" in name:
             return "*"
         shown.append(name + b"=*" if equals and _SECRET_NAME.search(name) else piece)
     return b"&".join(shown).decode("ascii", "replace")
+
+
+def shown_path(path: bytes) -> str:
+    """A path fit for a log: cut where it is long, or where somebody seems to have put parameters into it."""
+    return path[:MAX_PATH].partition(b"=")[0].decode("ascii", "replace")
 
 
 class LineSink(Protocol):
@@ -59,7 +68,7 @@ class AccessLog:
             "time": round(time.time(), 3),
             "client": getattr(request.client, "host", "-"),
             "method": request.method.decode("ascii", "replace"),
-            "path": request.path.decode("ascii", "replace"),
+            "path": shown_path(request.path),
             "query": masked(request.raw_query) if request.raw_query else "",
             "status": request.code,
             "bytes": request.sentLength,
@@ -69,6 +78,18 @@ class AccessLog:
         if request.note is not None:
             entry["note"] = request.note
         self._sink.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+
+    def write_refusal(self, client: str, status: int, size: int) -> None:
+        """One line about a client that sent what is no request, or too much; `size` of the answer in bytes."""
+        if self._sink is not None:
+            entry = {
+                "time": round(time.time(), 3),
+                "client": client,
+                "status": status,
+                "bytes": size,
+                "note": "refused",
+            }
+            self._sink.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
 
 
 class BufferedFile:

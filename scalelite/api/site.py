@@ -61,6 +61,10 @@ class Request(server.Request):
             # The end of a body that was too large came in the same segment.
             return
         site: BalancerSite = self.channel.site
+        if len(self.requestHeaders.getRawHeaders(b"Host") or ()) > 1:
+            # RFC 9112, section 3.2: which of them was meant, nobody can know.
+            self.channel.refuse(replies.MALFORMED)
+            return
         self.channel.begun = None
         self.started = time.perf_counter()
         self.content.seek(0, 0)
@@ -212,7 +216,7 @@ class Channel(http.HTTPChannel):
         site.channels.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
+        self.site.channel_gone(self)
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
@@ -244,8 +248,15 @@ class Channel(http.HTTPChannel):
         self.refused = True
         self.persistent = False
         self.begun = self.site.now
-        head = _STATUS_LINES[reply.status] + b"Content-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        self.transport.write(head % (reply.content_type, len(reply.body)) + reply.body)
+        head = (
+            b"%b%bContent-Type: %b\r\nContent-Length: %d\r\n%bConnection: close\r\n\r\n"
+            % (
+                _STATUS_LINES[reply.status], self.site.date_header(), reply.content_type, len(reply.body),
+                _SECURITY_HEADERS,
+            )
+        )  # fmt: skip
+        self.transport.write(head + reply.body)
+        self.site.log_refusal(self.transport.getPeer(), reply)
         # Closing now would reset the connection while the client still sends, and lose our answer with it.
         self.transport.loseWriteConnection()
         self.clearLineBuffer()
@@ -303,6 +314,7 @@ class BalancerSite(server.Site):
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
         self._drained: defer.Deferred[None] | None = None
+        self._emptied: defer.Deferred[None] | None = None
         self._ids = count(1)
         self._id_prefix = os.urandom(6).hex()
         self.now = clock.seconds()
@@ -320,6 +332,10 @@ class BalancerSite(server.Site):
         if isinstance(request, Request):
             self._access_log.write(request, time.perf_counter() - request.started)
 
+    def log_refusal(self, peer: Any, reply: Reply) -> None:
+        """Write one line about something that never became a request."""
+        self._access_log.write_refusal(getattr(peer, "host", "-"), reply.status, len(reply.body))
+
     def flush_log(self) -> None:
         """Write the access log's buffered lines."""
         self._access_log.flush()
@@ -335,6 +351,13 @@ class BalancerSite(server.Site):
             self._date = (second, b"Date: " + http.datetimeToString(second) + b"\r\n")
         return self._date[1]
 
+    def channel_gone(self, channel: Channel) -> None:
+        """A client's connection is closed."""
+        self.channels.discard(channel)
+        if self._emptied is not None and not self.channels:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
     def request_done(self) -> None:
         """A request has been answered."""
         self.active -= 1
@@ -345,6 +368,7 @@ class BalancerSite(server.Site):
     async def drain(self, seconds: float) -> bool:
         """Take no more requests; wait up to `seconds` for those under way. Whether all of them got their answer."""
         self.draining = True
+        until = self._clock.seconds() + seconds
         for channel in list(self.channels):
             if not channel._handlingRequest and channel.begun is None:
                 channel.loseConnection()
@@ -354,9 +378,17 @@ class BalancerSite(server.Site):
                 await self._drained.addTimeout(seconds, self._clock)
             except defer.TimeoutError:
                 self._drained = None
+        all_answered = not self.active
         for channel in list(self.channels):
             channel.loseConnection()
-        return not self.active
+        # An answer is written by the reactor's next turns, and a client may take its time to read it.
+        if self.channels:
+            self._emptied = defer.Deferred()
+            try:
+                await self._emptied.addTimeout(max(1.0, until - self._clock.seconds()), self._clock)
+            except defer.TimeoutError:
+                self._emptied = None
+        return all_answered
 
     def _sweep(self) -> None:
         self.now = self._clock.seconds()

@@ -12,6 +12,12 @@ from lxml import etree
 from scalelite.bbb.errors import BBBError
 
 CONTENT_TYPE = b"text/xml; charset=utf-8"
+MAX_TAGS = 500_000
+"""Opening and closing tags in one answer; more than ten thousand attendees need.
+
+A tree of tiny elements takes forty times the room of its text, and long to make.
+"""
+
 DECLARATION = b'<?xml version="1.0"?>\n'
 _UTF8_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -51,6 +57,8 @@ def parse(body: bytes) -> Answer:
 
     Entities are never expanded and no document type is accepted, so an answer can't grow while it is read.
     """
+    if body.count(b"<") > MAX_TAGS:
+        raise NotBBB(f"it has more than {MAX_TAGS} tags")
     try:
         root = etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError) as error:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import attrs
 from lxml import etree
 
+MAX_DIGITS = 15
+"""Enough for a time in milliseconds, and exact as a float."""
+
 
 @attrs.frozen
 class LoadRule:
@@ -43,14 +46,18 @@ class ServerStatistics:
 
 
 def number(text: str | None) -> int:
-    """A count as BBB prints it: old versions group digits by locale (`1,700`); nonsense counts as 0."""
+    """A count as BBB prints it: old versions group digits by locale (`1,700`).
+
+    Nonsense, negative numbers and what no server could mean (over fifteen digits) count as 0.
+    """
     if not text:
         return 0
-    try:
-        return max(0, int(text))
-    except ValueError:
-        digits = "".join(c for c in text if c.isdecimal())
-        return int(digits) if digits and len(digits) < 19 else 0
+    text = text.strip()
+    if not (text.isascii() and text.isdigit()):
+        if text.startswith("-"):
+            return 0
+        text = "".join([c for c in text if c in "0123456789"])
+    return int(text) if text and len(text) <= MAX_DIGITS else 0
 
 
 def statistics(root: etree._Element, now: float, rule: LoadRule) -> ServerStatistics:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 import pytest_twisted
 
-from scalelite.api.access_log import MAX_QUERY, BufferedFile, masked
+from scalelite.api.access_log import MAX_QUERY, BufferedFile, masked, shown_path
 from tests.api.support import exchange, post, running
 from tests.balancer import Balancer
 
@@ -28,12 +28,39 @@ from tests.balancer import Balancer
         (b"a=%C3%A9&b=c%26", "a=%C3%A9&b=c%26"),
         (b"pass%77ord=x&a=1", "*"),
         (b"a=1&%63hecksum=x", "*"),
+        (b"a=1&password%3Dx", "*"),
+        (b"meetingID=x;password=y", "*"),
         (b"", ""),
         (b"=x&&", "=x&&"),
     ],
 )
 def test_secrets_are_masked(query: bytes, shown: str) -> None:
     assert masked(query) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (b"/bigbluebutton/api/create", "/bigbluebutton/api/create"),
+        (b"/bigbluebutton/api/create/password=x", "/bigbluebutton/api/create/password"),
+        (b"/" + b"x" * 5000, "/" + "x" * 255),
+    ],
+)
+def test_paths_are_cut_where_they_could_hold_secrets(path: bytes, shown: str) -> None:
+    assert shown_path(path) == shown
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_request_gets_a_line_too(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    async with running(access_log=str(path)) as balancer:
+        (answer,) = await exchange(balancer.port, b"GET /?" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n")
+        (two_hosts,) = await exchange(balancer.port, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    assert (answer.status, two_hosts.status) == (414, 400)
+    assert [(line["client"], line["status"], line["note"]) for line in lines(path)] == [
+        ("127.0.0.1", 414, "refused"),
+        ("127.0.0.1", 400, "refused"),
+    ]
 
 
 def test_only_the_beginning_of_a_long_query_is_shown() -> None:

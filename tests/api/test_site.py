@@ -56,6 +56,10 @@ class Client:
     def send(self, data: bytes) -> None:
         self.channel.dataReceived(data)
 
+    def gone(self) -> None:
+        """All has been sent, and the connection is closed."""
+        self.channel.connectionLost()
+
     @property
     def answers(self) -> list[RawAnswer]:
         return list(responses(self.transport.value()))
@@ -434,11 +438,27 @@ def test_draining_lets_requests_finish_and_takes_no_more(server: Server) -> None
     results: list[bool] = []
     drained.addCallback(results.append)
     assert not idle.transport.open
+    idle.gone()
     assert server.connect().transport.aborted
     assert busy.transport.open
     assert results == []
     server.waiting[0].callback(Reply(b"done"))
     assert busy.answers[0].header("Connection") == "close"
+    # Written, but perhaps not sent yet.
+    assert results == []
+    busy.gone()
+    assert results == [True]
+
+
+def test_draining_does_not_wait_for_ever_for_a_client_that_does_not_read(server: Server) -> None:
+    busy = server.connect()
+    busy.send(b"GET /wait HTTP/1.1\r\n\r\n")
+    results: list[bool] = []
+    defer.Deferred.fromCoroutine(server.site.drain(10)).addCallback(results.append)
+    server.waiting[0].callback(Reply(b"done"))
+    server.pass_time(9)
+    assert results == []
+    server.pass_time(2)
     assert results == [True]
 
 

@@ -211,3 +211,10 @@ def test_meetings_are_wrapped_in_one_list() -> None:
     root = etree.fromstring(xml.render_meetings([b"<meeting><meetingID>a</meetingID></meeting>\n", b"<meeting/>\n"]))
     assert [e.tag for e in root] == ["returncode", "meetings"]
     assert len(root.findall("meetings/meeting")) == 2
+
+
+def test_an_answer_of_a_great_many_tiny_elements_is_refused_before_it_is_parsed() -> None:
+    body = b"<response><returncode>SUCCESS</returncode>%b</response>"
+    assert xml.parse(body % (b"<a/>" * (xml.MAX_TAGS - 4))).success
+    with pytest.raises(xml.NotBBB, match="tags"):
+        xml.parse(body % (b"<a/>" * xml.MAX_TAGS))

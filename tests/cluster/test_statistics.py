@@ -70,7 +70,22 @@ def test_ids_and_videos_are_counted_from_direct_children() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("12", 12), (None, 0), ("", 0), ("1,700", 1700), ("1.700", 1700), ("x", 0), ("9" * 30, 10**30 - 1), (" 7 ", 7)],
+    [
+        ("12", 12),
+        (None, 0),
+        ("", 0),
+        ("1,700", 1700),
+        ("1.700", 1700),
+        ("x", 0),
+        ("9" * 30, 0),
+        ("9" * 5000, 0),
+        (" 7 ", 7),
+        ("-3", 0),
+        ("1_0", 10),
+        ("9" * 15, 10**15 - 1),
+        ("1 700", 1700),
+        ("\u0663", 0),
+    ],
 )
 def test_counts_are_read_leniently(text: str | None, value: int) -> None:
     assert number(text) == value
