@@ -13,6 +13,8 @@ MASK = "********"
 _KEY = "scalelite.settings.variable"
 _SECRET_NAME_ENDINGS = ("pw", "password", "passwd", "secret", "token", "key")
 
+MIB = 1024 * 1024
+
 
 @attrs.frozen
 class Variable:
@@ -55,6 +57,11 @@ def setting_in(group: str) -> Callable[..., Any]:
         return setting(Variable(name, kind, help, group, **details), default=default)
 
     return declare
+
+
+def computed(function: Any) -> Any:
+    """A default that is made from the fields before it."""
+    return attrs.Factory(function, takes_self=True)
 
 
 def variables_of(attribute: attrs.Attribute[Any]) -> tuple[Variable, ...]:

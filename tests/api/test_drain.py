@@ -18,7 +18,7 @@ async def test_a_client_that_reads_slowly_gets_the_whole_of_a_large_answer() -> 
     async with running(servers=1) as balancer:
         node = balancer.nodes["s1"]
         for i in range(300):
-            node.create(f"meeting-{i}", name="Name", welcome="w", **{"meta_text": "x" * 20_000})
+            node.create(f"meeting-{i}", name="Name", welcome="w", meta_text="x" * 20_000)
         peer = await connect(balancer.port)
         peer.transport.pauseProducing()  # type: ignore[union-attr]
         target = balancer.url("getMeetings").removeprefix(f"http://127.0.0.1:{balancer.port}")
