@@ -111,11 +111,14 @@ async def test_of_two_tenants_of_one_name_the_other_can_be_called_afterwards(sto
 
 @pytest_twisted.ensureDeferred
 async def test_leaving_a_name_does_not_take_it_from_who_holds_it(stores: Stores) -> None:
-    await stores.tenants.add("t1", "school", "one")
-    await stores.call("HSET", "tenant:t2", "name", "school", "secrets", "two")
-    await stores.call("SADD", "tenants", "t2")
-    assert await stores.tenants.remove("t2")
-    assert await stores.hash("tenant_name:school") == {"id": "t1"}
+    others = [f"t{number}" for number in range(1, 9)]
+    for tenant_id in [*others, "holder"]:
+        await stores.call("HSET", f"tenant:{tenant_id}", "name", "school", "secrets", "s")
+        await stores.call("SADD", "tenants", tenant_id)
+    await stores.call("HSET", "tenant_name:school", "id", "holder")
+    for tenant_id in others:
+        assert await stores.tenants.remove(tenant_id)
+        assert await stores.hash("tenant_name:school") == {"id": "holder"}
 
 
 @pytest_twisted.ensureDeferred
