@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 from lxml import etree
@@ -12,15 +12,20 @@ from twisted.logger import Logger
 from scalelite.bbb import errors, xml
 from scalelite.bbb.client import BackendError, BBBClient
 from scalelite.cluster.answers import LastAnswers
+from scalelite.cluster.statistics import number
 from scalelite.store.servers import ServerStore, Target
 
 
 @attrs.frozen
 class ListedMeeting:
-    """One `<meeting>` of a server's answer, serialised in UTF-8; `tenant_id` is "" without a tenant."""
+    """One `<meeting>` of a server's answer, serialised in UTF-8; `tenant_id` is "" without a tenant.
+
+    `created` in milliseconds since the epoch, 0 if the server does not say.
+    """
 
     meeting_id: str
     internal_id: str
+    created: int
     tenant_id: str
     xml: bytes
 
@@ -33,9 +38,24 @@ def listed_meetings(root: etree._Element) -> Iterator[ListedMeeting]:
         yield ListedMeeting(
             meeting.findtext("meetingID") or "",
             meeting.findtext("internalMeetingID") or "",
+            number(meeting.findtext("createTime")),
             tenant_id,
             etree.tostring(meeting, encoding="UTF-8", xml_declaration=False),
         )
+
+
+def without_copies(listed: Iterable[ListedMeeting]) -> list[ListedMeeting]:
+    """`listed` with each meeting once: of several copies that which was created last.
+
+    A server goes on listing a meeting for some moments after its end, and it may have been created again elsewhere.
+    """
+    newest: dict[str | bytes, ListedMeeting] = {}
+    for meeting in listed:
+        key = meeting.meeting_id or meeting.internal_id or meeting.xml
+        other = newest.get(key)
+        if other is None or meeting.created > other.created:
+            newest[key] = meeting
+    return list(newest.values())
 
 
 class Listing:
@@ -103,9 +123,8 @@ class MeetingLister:
         answers = await defer.gatherResults(
             [defer.Deferred.fromCoroutine(self._ask(target)) for target in targets], consumeErrors=True
         )
-        meetings: list[ListedMeeting] = []
+        listed: list[ListedMeeting] = []
         missing: list[str] = []
-        seen: set[str] = set()
         unanswered = 0
         for target, (fresh, answer) in zip(targets, answers, strict=True):
             if not fresh:
@@ -113,16 +132,12 @@ class MeetingLister:
             if answer is None:
                 unanswered += 1
                 continue
-            for meeting in answer:
-                if meeting.meeting_id in target.moved or (meeting.internal_id and meeting.internal_id in seen):
-                    continue
-                seen.add(meeting.internal_id)
-                meetings.append(meeting)
+            listed += (meeting for meeting in answer if meeting.meeting_id not in target.moved)
         if targets and unanswered == len(targets):
             raise errors.InternalError(errors.SERVER_UNREACHABLE)
         if missing:
             self._log.warn("getMeetings without a fresh answer of {servers}", servers=", ".join(missing))
-        return Listing(meetings, tuple(missing))
+        return Listing(without_copies(listed), tuple(missing))
 
     async def _ask(self, target: Target) -> tuple[bool, tuple[ListedMeeting, ...] | None]:
         """Whether the server answered, and its meetings, from before if need be."""
