@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_twisted
+from hypothesis import settings
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.balancer import Balancer
+
+settings.register_profile("long", max_examples=4000)
 
 
 @pytest.fixture(autouse=True)

@@ -142,10 +142,15 @@ class MeetingStore:
         return bool(reply == "ok")
 
     async def release(self, meeting: Meeting, *, refused: bool) -> None:
-        """A create did not succeed. `refused`: the server surely did not create it; else it may have."""
+        """A create did not succeed. `refused`: the server surely did not create it; else it may have, or may yet."""
         await self._redis.run(
-            _RELEASE, self._keys, (meeting.id, meeting.server_id, "refused" if refused else "unknown")
-        )
+            _RELEASE,
+            self._keys,
+            (
+                meeting.id, meeting.server_id, "refused" if refused else "unknown", meeting.moderator_pw or "",
+                meeting.voice_bridge or "", meeting.tenant_id, self._ttl,
+            ),
+        )  # fmt: skip
 
     async def drop_ended(self, meeting: Meeting) -> bool:
         """The meeting's server says that it is over. False if another server holds it by now."""

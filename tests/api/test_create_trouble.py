@@ -180,7 +180,6 @@ async def test_a_list_of_errors_is_relayed_whole(balancer: Balancer) -> None:
         ("<returncode>FAILED</returncode><messageKey>k</messageKey>", "internalError", UNABLE),
         ("<returncode>FAILED</returncode><message>m</message>", "internalError", UNABLE),
         ("<returncode>FAILED</returncode>", "internalError", UNABLE),
-        ("<returncode>success</returncode>", "internalError", UNABLE),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -193,6 +192,15 @@ async def test_refusals_are_relayed_if_they_say_why(balancer: Balancer, body: st
         assert refused.text("extra") == ("1" if "extra" in body else None)
         assert [action for action, _ in server.requests] == ["create"]
         assert await state(balancer) == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_no_refusal_either_leaves_the_meeting_pending(balancer: Balancer) -> None:
+    async with scripted_server(balancer, "s1", create=b"<response><returncode>success</returncode></response>"):
+        refused = await create(balancer)
+        assert (refused.key, refused.message) == ("internalError", UNABLE)
+        assert await balancer.where("m1") == "s1"
+        assert await balancer.redis("EXISTS", balancer.key("balancer:pending:m1")) == 1
 
 
 @pytest_twisted.ensureDeferred

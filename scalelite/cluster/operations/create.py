@@ -209,7 +209,8 @@ class MeetingCreator:
             except StoreError as error:
                 self._log.warn("a created meeting stays pending until the next poll: {error}", error=error)
                 return True
-        await self._release(meeting, refused=True)
+        # A code that is neither SUCCESS nor FAILED leaves open what the server did.
+        await self._release(meeting, refused=answer.returncode == "FAILED")
         return True
 
     async def _release(self, meeting: Meeting, *, refused: bool) -> None:

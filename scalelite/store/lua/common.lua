@@ -68,6 +68,31 @@ local function remember_old_copy(server_id, meeting_id, moderator_pw, now)
   redis.call('EXPIRE', old_copies_key(server_id), OLD_COPIES_TTL)
 end
 
+-- Records a meeting that lives, or may live, though its record has gone. A number that another meeting has got
+-- meanwhile is lost to it.
+local function record_again(id, server_id, password, bridge, tenant, ttl)
+  if bridge ~= '' then
+    redis.call('HSETNX', ns .. 'voice_bridges', bridge, id)
+    if redis.call('HGET', ns .. 'voice_bridges', bridge) ~= id then
+      bridge = ''
+    end
+  end
+  redis.call('HSET', meeting_key(id), 'server_id', server_id, 'moderator_pw', password,
+    'voice_bridge', bridge, 'tenant_id', tenant)
+  redis.call('EXPIRE', meeting_key(id), ttl)
+  redis.call('SADD', ns .. 'meetings', id)
+end
+
+-- A meeting for which nothing was reserved may just have been created: the poller has to see.
+local function mark_uncertain(id, server_id, ttl, now)
+  redis.call('DEL', pending_key(id))
+  redis.call('HSET', pending_key(id), 'server_id', server_id, 'attempts', 0, 'uncertain', 1, 'since', decimal(now),
+    'reserved', 0, 'previous', '', 'previous_pw', '', 'previous_tenant', '')
+  redis.call('EXPIRE', pending_key(id), ttl)
+  redis.call('ZADD', recent_key(server_id), decimal(now), id)
+  redis.call('EXPIRE', recent_key(server_id), RECENT_TTL)
+end
+
 local function forget_meeting(id, server_id, voice_bridge)
   redis.call('DEL', meeting_key(id), pending_key(id))
   redis.call('SREM', ns .. 'meetings', id)

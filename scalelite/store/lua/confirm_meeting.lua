@@ -9,12 +9,7 @@ if holder and holder ~= server_id then
 end
 if not holder then
   -- Given back or ended meanwhile, and yet it lives: take it up again. If it does not, the poller will see.
-  redis.call('HSET', meeting_key(id), 'server_id', server_id, 'moderator_pw', password,
-    'voice_bridge', bridge, 'tenant_id', tenant)
-  redis.call('SADD', ns .. 'meetings', id)
-  if bridge ~= '' then
-    redis.call('HSETNX', ns .. 'voice_bridges', bridge, id)
-  end
+  record_again(id, server_id, password, bridge, tenant, ttl)
 end
 redis.call('EXPIRE', meeting_key(id), ttl)
 redis.call('DEL', pending_key(id))

@@ -1,0 +1,19 @@
+"""A model test: whatever happens, and in whatever order, no meeting is lost and none lives twice.
+
+`--hypothesis-profile=long` tries more lives, and longer ones.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+from tests.model.machine import BalancerMachine
+
+TestBalancer = BalancerMachine.TestCase
+TestBalancer.settings = settings(
+    deadline=None,
+    # Half of the profile's: a life takes a third of a second.
+    max_examples=max(1, settings.default.max_examples // 2),
+    stateful_step_count=40,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,108 @@
+"""Short lives of a balancer, each of which ended badly once: found by the model test, kept as plain tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_twisted
+
+from scalelite.simulator import Fault
+from tests.model.checks import check, check_quiet
+from tests.model.world import World
+
+
+@pytest_twisted.async_yield_fixture()
+async def world() -> AsyncIterator[World]:
+    opened = await World.open()
+    yield opened
+    await opened.close()
+
+
+async def quiet(world: World) -> None:
+    await world.settle()
+    await check_quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_meeting_created_again_elsewhere_is_listed_once_while_the_ended_one_is_still_listed(world: World) -> None:
+    await world.create("m1")
+    await world.advance(0.01)
+    await world.end("m1")
+    await world.create("m1")
+    (there,) = world.copies("m1")
+    assert [name for name, node in world.nodes.items() if "m1" in node.meetings] != [there]
+    assert await world.listed() == ["m1"]
+    await quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_end_before_a_create_was_carried_out_does_not_lose_the_meeting(world: World) -> None:
+    create = await world.begin_create("m1", carried_out=False)
+    assert (await world.end("m1")).key == "notFound"
+    await world.nodes["s1"].stop()
+    await create.done
+    # The server goes on with what it had read.
+    await world.nodes["s1"].start()
+    await world.finish_create(create)
+    assert list(world.copies("m1")) == ["s1"]
+    await check(world)
+    assert await world.house.where("m1") == "s1"
+    await quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_repeated_create_in_doubt_does_not_lose_a_meeting_made_anew(world: World) -> None:
+    await world.create("m1")
+    (there,) = world.copies("m1")
+    world.nodes[there].vanish("m1")
+    create = await world.begin_create("m1", carried_out=False)
+    await world.give_up_create(create)
+    await world.advance(1)
+    await world.poll()
+    world.nodes[there].create("m1")
+    await world.advance(1)
+    await world.poll()
+    assert await world.house.where("m1") == there
+    await quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_create_in_doubt_on_a_server_that_lost_the_meeting_leaves_no_second_copy(world: World) -> None:
+    create = await world.begin_create("m1", carried_out=False)
+    (first,) = [name for name in world.nodes if create.held and create.held.node is world.nodes[name]]
+    await world.end("m1")
+    await world.create("m1")
+    (second,) = world.copies("m1")
+    assert second != first
+    held, create.held = create.held, None
+    await world.give_up_create(create)
+    assert held is not None
+    held.let_go()
+    assert set(world.copies("m1")) == {first, second}
+    await check(world)
+    await quiet(world)
+    assert set(world.copies("m1")) == {second}
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_number_that_another_meeting_got_meanwhile_stays_that_meetings(world: World, arrives: bool) -> None:
+    create = await world.begin_create("m1", carried_out=False, voiceBridge="70001")
+    await world.end("m1")
+    await world.create("m2", voiceBridge="70001")
+    await (world.finish_create(create) if arrives else world.give_up_create(create))
+    await check(world)
+    await quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_answer_that_is_neither_success_nor_failure_leaves_the_meeting_to_the_poller(world: World) -> None:
+    for node in world.nodes.values():
+        node.faults.set("create", Fault.XML_LOWERCASE_RETURNCODE)
+    assert (await world.create("m1")).returncode != "SUCCESS"
+    (there,) = world.copies("m1")
+    await world.advance(1)
+    await world.poll()
+    assert await world.house.where("m1") == there
+    await quiet(world)
