@@ -10,7 +10,7 @@ import pytest
 from scalelite.admin.commands import TABLE
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "docs/architecture.md", "docs/migration.md", "docs/rest.md"]
+DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in ("architecture", "dialin", "migration", "rest", "ssh"))]
 
 
 def text_of(document: str) -> str:
