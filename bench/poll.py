@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from statistics import mean
 
@@ -30,13 +30,16 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
             seed(redis, f"bench{servers}", simulator, servers)
             passes[servers] = stack.enter_context(Polling(redis, f"bench{servers}", servers))
         bare = stack.enter_context(FanOut(simulator.ports, BACKEND_SECRET))
+        bare_few = stack.enter_context(FanOut(simulator.ports[:FEW], BACKEND_SECRET))
         ours: dict[int, list[tuple[float, float]]] = {FEW: [], MANY: []}
         treq: list[tuple[float, float]] = []
+        treq_few: list[tuple[float, float]] = []
         plain: list[tuple[float, float]] = []
         redis_cpu: list[float] = []
         first, _ = passes[MANY].run()
         passes[FEW].run()
         bare.round("treq+lxml", CONCURRENCY)
+        bare_few.round("treq+lxml", CONCURRENCY)
         rounds = min(rounds, STEADY)
         for _ in range(rounds):
             before = redis.cpu()
@@ -45,11 +48,9 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
             treq.append(bare.round("treq+lxml", CONCURRENCY)[:2])
             plain.append(bare.round("agent", CONCURRENCY)[:2])
             # Several in a row: a short pass finds a quiet moment more easily than a long one.
-            several = [passes[FEW].run() for _ in range(STEADY // rounds)]
-            ours[FEW].append((mean(run[0] for run in several), mean(run[1] for run in several)))
-        few, many, with_treq, without = (
-            (min(run[0] for run in runs), min(run[1] for run in runs)) for runs in (ours[FEW], ours[MANY], treq, plain)
-        )
+            ours[FEW].append(_mean([passes[FEW].run() for _ in range(STEADY // rounds)]))
+            treq_few.append(_mean([bare_few.round("treq+lxml", CONCURRENCY)[:2] for _ in range(STEADY // rounds)]))
+        few, many, with_treq, with_treq_few, without = map(_best, (ours[FEW], ours[MANY], treq, treq_few, plain))
         yield (
             "One poll pass over 1,000 servers of 20 meetings",
             [
@@ -57,17 +58,10 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
                 _ratio("CPU / treq fan-out + lxml", many[1], with_treq[1], 2),
                 _ratio("time / plain Agent without parsing", many[0], without[0]),
                 _ratio("CPU / plain Agent without parsing", many[1], without[1]),
-                Figure(
-                    "time per server at 1,000 / at 100",
-                    many[0] / MANY / (few[0] / FEW),
-                    1,
-                    note=f"{many[0] / MANY * 1e3:.2f} / {few[0] / FEW * 1e3:.2f} ms",
-                ),
-                Figure(
-                    "CPU per server at 1,000 / at 100",
-                    many[1] / MANY / (few[1] / FEW),
-                    note=f"{many[1] / MANY * 1e3:.2f} / {few[1] / FEW * 1e3:.2f} ms",
-                ),
+                _flat("time per server at 1,000 / at 100", many[0], few[0], 1),
+                _flat("CPU per server at 1,000 / at 100", many[1], few[1]),
+                _flat("the same of the treq fan-out, time", with_treq[0], with_treq_few[0]),
+                _flat("the same of the treq fan-out, CPU", with_treq[1], with_treq_few[1]),
                 Figure("CPU of Redis in such a pass", min(redis_cpu), unit="s"),
                 Figure("a pass that asks for versions too", first, unit="s"),
             ],
@@ -76,3 +70,16 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
 
 def _ratio(name: str, ours: float, theirs: float, wanted: float | None = None) -> Figure:
     return Figure(name, ours / theirs, wanted, note=f"{ours:.2f} / {theirs:.2f} s")
+
+
+def _flat(name: str, many: float, few: float, wanted: float | None = None) -> Figure:
+    many, few = many / MANY * 1e3, few / FEW * 1e3
+    return Figure(name, many / few, wanted, note=f"{many:.2f} / {few:.2f} ms")
+
+
+def _mean(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return mean(run[0] for run in runs), mean(run[1] for run in runs)
+
+
+def _best(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(run[0] for run in runs), min(run[1] for run in runs)
