@@ -15,6 +15,7 @@ from scalelite.simulator import Node
 from tests.balancer import Answer, Balancer
 from tests.integration.command_line import Shell, dump
 from tests.integration.redis_server import RedisServer
+from tests.integration.requirements import require
 from tests.store.layout import Stores, check_layout
 
 pytestmark = pytest.mark.integration
@@ -81,6 +82,12 @@ class Takeover:
         """All that is in Redis, without our own keys, by names without prefix."""
         everything = {key.removeprefix(self.prefix): value for key, value in dump(self.redis).items()}
         return {key: value for key, value in everything.items() if not key.startswith("balancer:")}
+
+
+@pytest.fixture(autouse=True)
+def server_binary() -> None:
+    # Here, since pytest-twisted is confused by an async fixture that skips.
+    require("redis-server", "redis-cli")
 
 
 async def take_over(namespace: str, **settings: bool) -> AsyncIterator[Takeover]:
