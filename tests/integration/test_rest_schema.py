@@ -38,7 +38,8 @@ def test_whatever_is_asked_is_answered_as_described(tmp_path: Path) -> None:
             check=False, capture_output=True, text=True, cwd=tmp_path, timeout=4 * PATIENCE,
             env={
                 "PATH": os.environ["PATH"],
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                # The sources last: what is tested may be an installed wheel.
+                "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(Path(__file__).parents[2])])),
                 "SCHEMATHESIS_HOOKS": "tests.integration.rest_signing",
                 "SCALELITE_TEST_SECRET": SECRET,
             },
