@@ -94,6 +94,7 @@ class BBBClient:
         self._max_answer_size = max_answer_size
         self._per_server = per_server
         self._gates: dict[str, _Gate] = {}
+        self._turns = _Turns(reactor)
         self.in_flight = 0
 
     async def call(
@@ -105,27 +106,30 @@ class BBBClient:
         body: bytes = b"",
         hurried: bool = False,
         repeatable: bool = True,
+        in_turn: bool = False,
     ) -> xml.Answer:
         """Ask `server` for `action`: GET, or POST of `body` (XML) if there is one.
 
         A GET is repeated once if its connection ends before any answer, unless it is not `repeatable`: one that
-        must not be carried out twice.
+        must not be carried out twice. Of many answers that come at once, those asked for `in_turn` are parsed one in
+        each turn of the reactor, so that they don't hold up other requests.
 
         Returns the parsed answer, SUCCESS or not; the HTTP status does not matter (BBB's own rule).
         Raises NeverSent, NoAnswer or BadAnswer.
         """
         url = query.signed_url(server.url, server.secret, action, params, self._algorithm)
-        return await self._parsed(server.url, action, url, body, hurried=hurried, repeatable=repeatable)
+        status, content = await self._exchange(server.url, url.encode(), body, hurried=hurried, repeatable=repeatable)
+        if in_turn:
+            await self._turns.take()
+        return self._parsed(server.url, action, status, content)
 
     async def index(self, server: Backend) -> xml.Answer:
         """Ask for the server's API root, which tells its version. Raises as `call` does."""
         url = query.root_url(server.url, server.secret, self._algorithm)
-        return await self._parsed(server.url, "index", url)
+        status, content = await self._exchange(server.url, url.encode(), b"", hurried=False, repeatable=True)
+        return self._parsed(server.url, "index", status, content)
 
-    async def _parsed(
-        self, host: str, action: str, url: str, body: bytes = b"", *, hurried: bool = False, repeatable: bool = True
-    ) -> xml.Answer:
-        status, content = await self._exchange(host, url.encode(), body, hurried=hurried, repeatable=repeatable)
+    def _parsed(self, host: str, action: str, status: int, content: bytes) -> xml.Answer:
         try:
             return xml.parse(content)
         except xml.NotBBB as fault:
@@ -241,6 +245,28 @@ class _Deadline:
     def stop(self) -> None:
         if not self.expired:
             self._call.cancel()
+
+
+class _Turns:
+    """Lets callers go on one after another, one in each turn of the reactor."""
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._waiting: deque[defer.Deferred[None]] = deque()
+
+    def take(self) -> defer.Deferred[None]:
+        """Fires in a turn of the caller's own."""
+        turn: defer.Deferred[None] = defer.Deferred()
+        self._waiting.append(turn)
+        if len(self._waiting) == 1:
+            self._reactor.callLater(0, self._next)
+        return turn
+
+    def _next(self) -> None:
+        turn = self._waiting.popleft()
+        if self._waiting:
+            self._reactor.callLater(0, self._next)
+        turn.callback(None)
 
 
 class _Gate:

@@ -14,11 +14,12 @@ from treq.client import HTTPClient
 from twisted.internet import defer, ssl
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
+from twisted.web.client import URI, Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from scalelite.bbb.client import Transport
@@ -94,12 +95,39 @@ def connection_pool(reactor: Any, *, per_server: int) -> HTTPConnectionPool:
     return pool
 
 
+@implementer(IAgentEndpointFactory)
+class _KeptEndpoints:
+    """Keeps the endpoint of each server: an Agent makes a new one, host name codec and all, for every request."""
+
+    def __init__(self, reactor: Any, policy: IPolicyForHTTPS, connect_timeout: float) -> None:
+        self._reactor = reactor
+        self._policy = policy
+        self._connect_timeout = connect_timeout
+        self._kept = lru_cache(maxsize=4096)(self._endpoint)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        return self._kept(uri.scheme, uri.host, uri.port)
+
+    def _endpoint(self, scheme: bytes, host: bytes, port: int) -> IStreamClientEndpoint:
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=self._connect_timeout)
+        if scheme == b"http":
+            return endpoint
+        if scheme == b"https":
+            wrapped: IStreamClientEndpoint = wrapClientTLS(self._policy.creatorForNetloc(host, port), endpoint)
+            return wrapped
+        raise ValueError("neither http nor https")
+
+
+def _agent(reactor: Any, pool: HTTPConnectionPool, policy: IPolicyForHTTPS, connect_timeout: float) -> Agent:
+    made: Agent = Agent.usingEndpointFactory(reactor, _KeptEndpoints(reactor, policy, connect_timeout), pool=pool)
+    return made
+
+
 def agent_transports(reactor: Any, pool: HTTPConnectionPool, policy: IPolicyForHTTPS) -> Callable[[float], Transport]:
     """Transports by plain Agent: the cheapest, for calls that a client waits for."""
 
     def transport(connect_timeout: float) -> Transport:
-        agent = Agent(reactor, policy, connectTimeout=connect_timeout, pool=pool)
-        request: Transport = agent.request
+        request: Transport = _agent(reactor, pool, policy, connect_timeout).request
         return request
 
     return transport
@@ -109,7 +137,7 @@ def treq_transports(reactor: Any, pool: HTTPConnectionPool, policy: IPolicyForHT
     """Transports by treq, for calls that nobody waits for: the poller's."""
 
     def transport(connect_timeout: float) -> Transport:
-        client = HTTPClient(Agent(reactor, policy, connectTimeout=connect_timeout, pool=pool))
+        client = HTTPClient(_agent(reactor, pool, policy, connect_timeout))
 
         def request(
             method: bytes, url: bytes, headers: Headers, body: IBodyProducer | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from lxml import etree
 
+_READ = ("participantCount", "moderatorCount", "videoCount", "meetingID", "isBreakout", "createTime")
 MAX_DIGITS = 15
 """Enough for a time in milliseconds, and exact as a float."""
 
@@ -72,7 +73,7 @@ def statistics(root: etree._Element, now: float, rule: LoadRule) -> ServerStatis
     ids: list[str] = []
     for meeting in root.iterfind("meetings/meeting"):
         count += 1
-        values = {child.tag: child.text for child in meeting}
+        values = {child.tag: child.text for child in meeting.iterchildren(*_READ)}
         participants = number(values.get("participantCount"))
         users += participants
         largest = max(largest, participants)

@@ -143,7 +143,7 @@ class MeetingLister:
         """Whether the server answered, and its meetings, from before if need be."""
         asked = self._seconds()
         try:
-            answer = await self._client.call(target, "getMeetings", {})
+            answer = await self._client.call(target, "getMeetings", {}, in_turn=True)
             if not answer.success:
                 raise BackendError(f"refused: {answer.text('messageKey')}: {answer.text('message')}")
         except BackendError as error:
