@@ -99,7 +99,7 @@ class House(Balancer):
         """Let everything happen that needs no time; `polls`: how many calls of the poller may stay unanswered."""
         still = 0
         client = self.poll.poller._client
-        for _ in range(400):
+        for _ in range(5000):
             await self.turn(1)
             still = still + 1 if client.in_flight <= polls and not self.parts.redis.pending else 0
             if still == 25:
