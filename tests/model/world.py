@@ -135,7 +135,7 @@ class World:
             else:
                 holds.append(HeldCall(node, "create"))
         done = Deferred.fromCoroutine(self.create(meeting_id, **params))
-        for _ in range(100):
+        for _ in range(2000):
             await self.house.turn()
             struck = any(not _is_delayed(node) for node in self.nodes.values())
             if done.called or (struck if carried_out else any(hold.arrived for hold in holds)):
@@ -275,7 +275,7 @@ class World:
         node = self.nodes[server_id]
         rule = node.faults.set("getMeetings", Fault.DELAY, count=1, seconds=LATE)
         self.polling = Deferred.fromCoroutine(self.house.poll_now())
-        for _ in range(100):
+        for _ in range(2000):
             await self.house.turn()
             if self.polling.called or rule.struck:
                 break
