@@ -52,6 +52,10 @@ async def _replicated(house: House) -> bool | None:
     return True if linked and "\nok" in seen.replace("master-link-status\nok", "\nok") else None
 
 
+async def _replica_has(house: House, key: str, value: str) -> bool | None:
+    return True if house.replica.command("-n", "2", "GET", key, password="s3cret") == value else None
+
+
 @pytest_twisted.ensureDeferred
 async def test_failover_is_followed_and_the_old_master_is_not_written_to(house: House) -> None:
     # The first Sentinel is dead: the next one is asked.
@@ -59,6 +63,7 @@ async def test_failover_is_followed_and_the_old_master_is_not_written_to(house: 
     incr = Script.of("incr", "return redis.call('INCR', KEYS[1])")
     assert await redis.run(incr, ["n"]) == 1
     await eventually(lambda: _replicated(house))
+    await eventually(lambda: _replica_has(house, "n", "1"))
     house.master.kill()
     assert await eventually(lambda: redis.run(incr, ["n"]), StoreError) == 2
     assert house.replica.command("-n", "2", "GET", "n", password="s3cret") == "2"
