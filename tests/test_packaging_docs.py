@@ -10,7 +10,10 @@ import pytest
 from scalelite.admin.commands import TABLE
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in ("architecture", "dialin", "migration", "operations", "rest", "ssh"))]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("architecture", "dialin", "migration", "operations", "rest", "ssh")),
+]
 
 
 def text_of(document: str) -> str:
