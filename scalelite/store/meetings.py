@@ -169,7 +169,10 @@ class MeetingStore:
         return bool(await self._redis.run(_RENEW, self._keys, (meeting_id, server_id, repr(asked), self._ttl)))
 
     async def clear(self, meeting_id: str, server_id: str, *, may_live: bool) -> bool:
-        """An operator gives the meeting up; a copy that `may_live` is ended once its server is back."""
+        """An operator gives the meeting up; a copy that `may_live` is ended once its server is back.
+
+        If a create in doubt had moved it there, it is recorded on the former server again.
+        """
         return await self._drop(meeting_id, server_id, "cleared", 0, 0, "1" if may_live else "0")
 
     async def _drop(self, meeting_id: str, server_id: str, why: str, *more: float | str) -> bool:

@@ -134,10 +134,19 @@ def _nothing_ended(world: World, store: Store) -> None:
 async def _nothing_lost(world: World, store: Store) -> None:
     """Users get to each meeting that a client was told of, as long as its server may have them."""
     last_good = world.house.poll.poller.last_good
-    for meeting_id, told in list(world.told.items()):
+    for meeting_id in list(world.told):
+        told = world.told[meeting_id]
         if world.now() - max(told.at, last_good.get(told.server_id, 0)) > TTL - 60:
             del world.told[meeting_id]
-        elif store.takes_joins(told.server_id) and meeting_id not in store.pending:
+            continue
+        if meeting_id in store.pending:
+            # A create that nobody answered may have moved it. Where it is then, it stays.
+            world.in_doubt.add(meeting_id)
+            continue
+        if meeting_id in world.in_doubt:
+            world.in_doubt.remove(meeting_id)
+            told = await world.look_again(meeting_id)
+        if store.takes_joins(told.server_id):
             where = await world.redirect(meeting_id)
             assert where == told.server_id, (
                 f"{meeting_id} lives on {told.server_id}, users are sent to {where}; "

@@ -18,7 +18,7 @@ from scalelite.simulator.records import Meeting
 from tests.balancer import Answer
 from tests.model.house import HeldCall, House
 
-TTL = 3600
+TTL = 1500
 LATE = 4.0
 """Seconds by which an answer is late that is to be out of date; within the deadline."""
 
@@ -58,12 +58,14 @@ class Create:
 class World:
     """A house with its pool. `told`: by meeting id. `forgiven`: ids of the meetings that a client ended just now.
 
+    `in_doubt`: ids of meetings that a create may have moved, without a client having been told.
     `given_up`: when an operator gave up a meeting on a server; what creates before that say of it does not count.
     """
 
     house: House
     told: dict[str, Told] = attrs.field(factory=dict)
     forgiven: set[str] = attrs.field(factory=set)
+    in_doubt: set[str] = attrs.field(factory=set)
     given_up: dict[tuple[str, str], float] = attrs.field(factory=dict)
     creates: list[Create] = attrs.field(factory=list)
     polling: Deferred[Any] | None = None
@@ -118,6 +120,16 @@ class World:
         began = self.now()
         answer = await self.house.call("create", meetingID=meeting_id, name=f"Meeting {meeting_id}", **params)
         await self._learn(meeting_id, answer, began)
+        return answer
+
+    async def create_in_doubt(self, meeting_id: str, *, carried_out: bool) -> Answer:
+        """A create call whose server answers with a page that tells nothing."""
+        rules = [
+            node.faults.set("create", Fault.HTTP_500, processed=carried_out, count=1) for node in self.nodes.values()
+        ]
+        answer = await self.create(meeting_id)
+        for node in self.nodes.values():
+            node.faults.rules = [rule for rule in node.faults.rules if rule not in rules]
         return answer
 
     async def create_at_once(self, meeting_ids: Sequence[str]) -> list[Answer]:
@@ -179,9 +191,19 @@ class World:
             holder = await self.house.where(meeting_id)
             known = {server_id: copy for server_id, copy in known.items() if server_id == holder}
         self.told.pop(meeting_id, None)
+        self.in_doubt.discard(meeting_id)
         for server_id, copy in known.items():
             if alive(copy) and self.given_up.get((meeting_id, server_id), -1) < began:
                 self.told[meeting_id] = Told(server_id, copy, self.now())
+
+    async def look_again(self, meeting_id: str) -> Told:
+        """Clients learn that the meeting has moved, if it has."""
+        told = self.told[meeting_id]
+        holder = await self.house.where(meeting_id)
+        copy = self.copies(meeting_id).get(holder or "")
+        if holder is not None and copy is not None and holder != told.server_id:
+            told = self.told[meeting_id] = Told(holder, copy, self.now())
+        return told
 
     async def join(self, meeting_id: str, *, role: str = "VIEWER") -> Answer:
         """A user follows the balancer's redirect, as far as servers let them."""

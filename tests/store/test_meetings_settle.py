@@ -352,10 +352,41 @@ async def test_meeting_given_up_by_an_operator_is_ended_later_if_it_may_live(
     stores: Stores, may_live: bool, copies: list[str]
 ) -> None:
     await stores.add("s1", 0)
-    await stores.place("m")
+    await stores.create("m")
     assert await stores.meetings.clear("m", "s1", may_live=may_live)
     assert await stores.where("m") is None
     assert [copy.meeting_id for copy in (await stores.poll("s1", "m")).old_copies] == copies
+
+
+@pytest.mark.parametrize("how", ["ended", "cleared"])
+@pytest_twisted.ensureDeferred
+async def test_meeting_given_up_before_its_create_was_settled_is_ended_should_it_come_to_be(
+    stores: Stores, how: str
+) -> None:
+    await stores.add("s1", 0)
+    placed = await stores.place("m")
+    if how == "ended":
+        await stores.meetings.drop_ended(placed)
+    else:
+        await stores.meetings.clear("m", "s1", may_live=False)
+    assert [copy.meeting_id for copy in (await stores.poll("s1", "m")).old_copies] == ["m"]
+
+
+@pytest.mark.parametrize("how", ["cleared", "removed"])
+@pytest_twisted.ensureDeferred
+async def test_meeting_moved_in_doubt_goes_back_when_its_new_server_is_given_up(stores: Stores, how: str) -> None:
+    await stores.add("s1", 0)
+    await stores.create("m")
+    await stores.add("s2", 0)
+    await stores.servers.set_state("s1", DISABLED)
+    moved = await stores.place("m")
+    assert moved.server_id == "s2"
+    await stores.meetings.release(moved, refused=False)
+    if how == "cleared":
+        assert await stores.meetings.clear("m", "s2", may_live=True)
+    else:
+        assert await stores.servers.remove("s2", force=True) == 1
+    assert await stores.where("m") == "s1"
 
 
 @pytest_twisted.ensureDeferred

@@ -115,3 +115,8 @@ local function restore_meeting(id, server_id)
   redis.call('ZREM', recent_key(server_id), id)
   return true
 end
+
+-- As restore_meeting, if the former server is another one: this one has not got the meeting, or is given up.
+local function restore_elsewhere(id, server_id)
+  return redis.call('HGET', pending_key(id), 'previous') ~= server_id and restore_meeting(id, server_id)
+end

@@ -8,9 +8,9 @@ local m = redis.call('HMGET', meeting_key(id), 'server_id', 'voice_bridge', 'mod
 if m[1] ~= server_id then
   return 0
 end
+local p = redis.call('HMGET', pending_key(id), 'server_id', 'since')
+local pending = p[1] == server_id
 if why == 'absent' then
-  local p = redis.call('HMGET', pending_key(id), 'server_id', 'since', 'previous')
-  local pending = p[1] == server_id
   if pending and tonumber(p[2]) + stale > asked then
     return 0
   end
@@ -18,12 +18,13 @@ if why == 'absent' then
   if recent and tonumber(recent) >= asked then
     return 0
   end
-  if pending and p[3] ~= server_id and restore_meeting(id, server_id) then
-    return 1
-  end
 end
-if remember == '1' then
+-- A create that is not settled may yet be carried out, though the server does not know the meeting now.
+if remember == '1' or (pending and why ~= 'absent') then
   remember_old_copy(server_id, id, m[3], seconds())
 end
-forget_meeting(id, server_id, m[2])
+-- It may have been moved here in doubt. Whoever ends it means all of it.
+if why == 'ended' or not restore_elsewhere(id, server_id) then
+  forget_meeting(id, server_id, m[2])
+end
 return 1
