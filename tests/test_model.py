@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.model.machine import BalancerMachine
 
-TestBalancer = BalancerMachine.TestCase
+# A step that hangs ends by itself.
+TestBalancer = pytest.mark.timeout(7200)(BalancerMachine.TestCase)
 TestBalancer.settings = settings(
     deadline=None,
     # Half of the profile's: a life takes a third of a second.
