@@ -153,6 +153,20 @@ async def test_meeting_that_lives_although_its_record_went_is_taken_up_again(sto
     assert await stores.call("TTL", "meeting:m") > TTL - 10
 
 
+@pytest.mark.parametrize("answered", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_meeting_of_a_server_that_was_removed_meanwhile_is_not_recorded(stores: Stores, answered: bool) -> None:
+    await stores.add("s1", 0)
+    placed = await stores.place("m")
+    await stores.servers.remove("s1", force=True)
+    if answered:
+        assert await stores.meetings.confirm(placed)
+    else:
+        await stores.meetings.release(placed, refused=False)
+    assert await stores.where("m") is None
+    assert await stores.meetings.unused_voice_bridges() == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_create_that_ends_after_the_meeting_moved_leaves_a_copy_to_be_ended(stores: Stores) -> None:
     await stores.add("s1", 0)

@@ -68,9 +68,13 @@ local function remember_old_copy(server_id, meeting_id, moderator_pw, now)
   redis.call('EXPIRE', old_copies_key(server_id), OLD_COPIES_TTL)
 end
 
--- Records a meeting that lives, or may live, though its record has gone. A number that another meeting has got
--- meanwhile is lost to it.
+-- Records a meeting that lives, or may live, though its record has gone; not on a server that has gone as well. A
+-- number that another meeting has got meanwhile is lost to it.
+-- Reply: whether it is recorded
 local function record_again(id, server_id, password, bridge, tenant, ttl)
+  if not read_server(server_id) then
+    return false
+  end
   if bridge ~= '' then
     redis.call('HSETNX', ns .. 'voice_bridges', bridge, id)
     if redis.call('HGET', ns .. 'voice_bridges', bridge) ~= id then
@@ -81,6 +85,7 @@ local function record_again(id, server_id, password, bridge, tenant, ttl)
     'voice_bridge', bridge, 'tenant_id', tenant)
   redis.call('EXPIRE', meeting_key(id), ttl)
   redis.call('SADD', ns .. 'meetings', id)
+  return true
 end
 
 -- A meeting for which nothing was reserved may just have been created: the poller has to see.

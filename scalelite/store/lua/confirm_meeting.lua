@@ -9,7 +9,9 @@ if holder and holder ~= server_id then
 end
 if not holder then
   -- Given back or ended meanwhile, and yet it lives: take it up again. If it does not, the poller will see.
-  record_again(id, server_id, password, bridge, tenant, ttl)
+  if not record_again(id, server_id, password, bridge, tenant, ttl) then
+    return 'ok'
+  end
 end
 redis.call('EXPIRE', meeting_key(id), ttl)
 redis.call('DEL', pending_key(id))

@@ -11,9 +11,9 @@ if verdict == 'unknown' then
     remember_old_copy(server_id, id, ARGV[4], now)
     return 'kept'
   end
-  if not holder then
-    -- Given back or ended meanwhile.
-    record_again(id, server_id, ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]))
+  -- Given back or ended meanwhile.
+  if not holder and not record_again(id, server_id, ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])) then
+    return 'kept'
   end
   if p[1] == server_id then
     redis.call('HINCRBY', pending_key(id), 'attempts', -1)
