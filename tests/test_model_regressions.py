@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_twisted
 
+from scalelite.cluster.records import ServerState
 from scalelite.simulator import Fault
 from tests.model.checks import check, check_quiet
 from tests.model.world import World
@@ -105,4 +106,18 @@ async def test_answer_that_is_neither_success_nor_failure_leaves_the_meeting_to_
     await world.advance(1)
     await world.poll()
     assert await world.house.where("m1") == there
+    await quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_repeated_create_that_is_answered_after_the_meeting_moved_tells_where_it_is_now(world: World) -> None:
+    await world.create("m1")
+    (first,) = world.copies("m1")
+    create = await world.begin_create("m1", carried_out=True)
+    await world.set_state(first, ServerState.DISABLED)
+    await world.create("m1")
+    second = await world.house.where("m1")
+    assert second != first
+    await world.finish_create(create)
+    assert world.told["m1"].server_id == second
     await quiet(world)

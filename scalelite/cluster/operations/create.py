@@ -114,7 +114,7 @@ class MeetingCreator:
                     )
                     continue
                 raise errors.InternalError(errors.CREATE_FAILED) from error
-            if await self._settle(reservation, answer):
+            if await self._settle(meeting, answer):
                 return relayable(answer, errors.CREATE_FAILED), host
             # Another server holds the meeting by now: that is where the client must be sent.
 
@@ -195,15 +195,10 @@ class MeetingCreator:
             await self._callbacks.merge(meeting.id, tenant.id if tenant else "", urls)
         return self._rules.policy.merge(sent, tenant, drop_server_tag=True)
 
-    async def _settle(self, reservation: Reservation, answer: Answer) -> bool:
+    async def _settle(self, meeting: Meeting, answer: Answer) -> bool:
         """Second half: keep or give back the reservation by what the server said. False: the meeting moved away."""
-        meeting = reservation.meeting
-        assert meeting is not None
-        key = answer.text("messageKey")
-        if answer.success or key == "idNotUnique":
+        if answer.success or answer.text("messageKey") == "idNotUnique":
             # idNotUnique proves that the meeting lives there, if with other passwords.
-            if not reservation.pending and key in ("duplicateWarning", "idNotUnique"):
-                return True
             try:
                 return await self._meetings.confirm(meeting)
             except StoreError as error:
