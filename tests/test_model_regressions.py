@@ -121,3 +121,15 @@ async def test_repeated_create_that_is_answered_after_the_meeting_moved_tells_wh
     await world.finish_create(create)
     assert world.told["m1"].server_id == second
     await quiet(world)
+
+
+@pytest_twisted.ensureDeferred
+async def test_meeting_that_came_to_be_long_after_its_first_create_is_not_pending_for_ever(world: World) -> None:
+    for node in world.nodes.values():
+        node.faults.set("getMeetingInfo", Fault.HTML_200)
+    await world.create_in_doubt("m1", carried_out=False)
+    await world.advance(world.house.grace + 5)
+    await world.poll()
+    await world.create_in_doubt("m1", carried_out=True)
+    await quiet(world)
+    assert len(world.copies("m1")) == 1

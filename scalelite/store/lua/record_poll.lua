@@ -62,6 +62,9 @@ if server.online then
       load = load + tonumber(p[3])
     elseif since >= asked then
       load = load + amount * server.multiplier
+    elseif pending then
+      -- Not counted any more, and still to be found alive or absent.
+      redis.call('HSET', pending_key(meeting_id), 'reserved', 0)
     else
       redis.call('ZREM', recent_key(id), meeting_id)
     end

@@ -31,10 +31,7 @@ local attempts = redis.call('HINCRBY', pending_key(id), 'attempts', -1)
 if attempts > 0 or p[2] == '1' then
   return 'kept'
 end
--- Once the poller has given up counting the reservation, it is not in the load any more.
-if redis.call('ZSCORE', recent_key(server_id), id) then
-  add_load(server_id, -tonumber(p[3]))
-end
+add_load(server_id, -tonumber(p[3]))
 local m = redis.call('HMGET', meeting_key(id), 'server_id', 'voice_bridge')
 if m[1] ~= server_id then
   redis.call('DEL', pending_key(id))
