@@ -22,8 +22,8 @@ async def end_meeting(meetings: MeetingStore, client: BBBClient, found: Found, p
     """
     meeting, host = found.meeting, found.host
     if host is None:
-        # Its server was removed from the pool: nothing is left that could be ended.
-        await meetings.drop_ended(meeting)
+        # Its server was removed from the pool: nothing can be ended now. Should it come back, its copy is.
+        await meetings.clear(meeting.id, meeting.server_id, may_live=True)
         raise errors.MeetingNotFound
     sent = {"meetingID": meeting.id, "password": params.get("password")}
     answer = await ask(client, host, "end", sent, failure=errors.MEETING_UNREACHABLE)

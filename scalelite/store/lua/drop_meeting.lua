@@ -8,8 +8,8 @@ local m = redis.call('HMGET', meeting_key(id), 'server_id', 'voice_bridge', 'mod
 if m[1] ~= server_id then
   return 0
 end
-local p = redis.call('HMGET', pending_key(id), 'server_id', 'since')
-local pending = p[1] == server_id
+local p = redis.pcall('HMGET', pending_key(id), 'server_id', 'since')
+local pending = not p.err and p[1] == server_id
 if why == 'absent' then
   if pending and tonumber(p[2]) + stale > asked then
     return 0
@@ -24,7 +24,7 @@ if remember == '1' or (pending and why ~= 'absent') then
   remember_old_copy(server_id, id, m[3], seconds())
 end
 -- It may have been moved here in doubt. Whoever ends it means all of it.
-if why == 'ended' or not restore_elsewhere(id, server_id) then
+if not pending or why == 'ended' or not restore_elsewhere(id, server_id) then
   forget_meeting(id, server_id, m[2])
 end
 return 1
