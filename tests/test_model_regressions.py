@@ -20,11 +20,6 @@ async def world() -> AsyncIterator[World]:
     await opened.close()
 
 
-async def quiet(world: World) -> None:
-    await world.settle()
-    await check_quiet(world)
-
-
 @pytest_twisted.ensureDeferred
 async def test_meeting_created_again_elsewhere_is_listed_once_while_the_ended_one_is_still_listed(world: World) -> None:
     await world.create("m1")
@@ -34,7 +29,7 @@ async def test_meeting_created_again_elsewhere_is_listed_once_while_the_ended_on
     (there,) = world.copies("m1")
     assert [name for name, node in world.nodes.items() if "m1" in node.meetings] != [there]
     assert await world.listed() == ["m1"]
-    await quiet(world)
+    await check_quiet(world)
 
 
 @pytest_twisted.ensureDeferred
@@ -49,7 +44,7 @@ async def test_end_before_a_create_was_carried_out_does_not_lose_the_meeting(wor
     assert list(world.copies("m1")) == ["s1"]
     await check(world)
     assert await world.house.where("m1") == "s1"
-    await quiet(world)
+    await check_quiet(world)
 
 
 @pytest_twisted.ensureDeferred
@@ -65,7 +60,7 @@ async def test_repeated_create_in_doubt_does_not_lose_a_meeting_made_anew(world:
     await world.advance(1)
     await world.poll()
     assert await world.house.where("m1") == there
-    await quiet(world)
+    await check_quiet(world)
 
 
 @pytest_twisted.ensureDeferred
@@ -82,7 +77,7 @@ async def test_create_in_doubt_on_a_server_that_lost_the_meeting_leaves_no_secon
     held.let_go()
     assert set(world.copies("m1")) == {first, second}
     await check(world)
-    await quiet(world)
+    await check_quiet(world)
     assert set(world.copies("m1")) == {second}
 
 
@@ -94,7 +89,7 @@ async def test_number_that_another_meeting_got_meanwhile_stays_that_meetings(wor
     await world.create("m2", voiceBridge="70001")
     await (world.finish_create(create) if arrives else world.give_up_create(create))
     await check(world)
-    await quiet(world)
+    await check_quiet(world)
 
 
 @pytest_twisted.ensureDeferred
@@ -106,7 +101,7 @@ async def test_answer_that_is_neither_success_nor_failure_leaves_the_meeting_to_
     await world.advance(1)
     await world.poll()
     assert await world.house.where("m1") == there
-    await quiet(world)
+    await check_quiet(world)
 
 
 @pytest_twisted.ensureDeferred
@@ -120,7 +115,7 @@ async def test_repeated_create_that_is_answered_after_the_meeting_moved_tells_wh
     assert second != first
     await world.finish_create(create)
     assert world.told["m1"].server_id == second
-    await quiet(world)
+    await check_quiet(world)
 
 
 @pytest_twisted.ensureDeferred
@@ -131,5 +126,5 @@ async def test_meeting_that_came_to_be_long_after_its_first_create_is_not_pendin
     await world.advance(world.house.grace + 5)
     await world.poll()
     await world.create_in_doubt("m1", carried_out=True)
-    await quiet(world)
+    await check_quiet(world)
     assert len(world.copies("m1")) == 1

@@ -162,7 +162,8 @@ async def check_listing(world: World) -> None:
 
 
 async def check_quiet(world: World) -> None:
-    """What must hold after `World.settle`."""
+    """What must hold once all is quiet, for which this waits."""
+    await world.settle(check)
     store = await check(world)
     living = {
         (meeting_id, server_id)

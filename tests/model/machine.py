@@ -58,7 +58,6 @@ class BalancerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         async def finish() -> None:
             try:
-                await self.world.settle()
                 await checks.check_quiet(self.world)
             finally:
                 await self.world.close()

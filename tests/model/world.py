@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -323,21 +323,19 @@ class World:
         if seconds > 30:
             await self.house.advance(seconds - 30)
 
-    async def settle(self) -> None:
-        """Faults end, calls under way too, and the poller gets the passes it needs."""
+    async def settle(self, check: Callable[[World], Awaitable[object]]) -> None:
+        """Faults end, calls under way too, and the poller gets the passes it needs; `check` after each of them."""
         for node in self.nodes.values():
             node.faults.clear()
             await node.start()
         for create in list(self.creates):
             await self.finish_create(create)
         await self.finish_poll()
-        await self.poll()
-        await self.advance(self.house.grace + 1)
-        # In the first of these it turns out where meetings are, in the second copies of them are ended.
-        await self.poll()
-        await self.poll()
-        await self.advance(self.house.grace + SLOWEST_END)
-        await self.poll()
+        # In the second pass it turns out where meetings are, in the third copies of them are ended.
+        for later in (0, self.house.grace + 1, 0, self.house.grace + SLOWEST_END):
+            await self.advance(later)
+            await self.poll()
+            await check(self)
 
     # The store.
 
