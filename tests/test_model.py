@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.model.machine import BalancerMachine
 
@@ -18,4 +18,5 @@ TestBalancer.settings = settings(
     max_examples=max(1, settings.default.max_examples // 2),
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase is not Phase.explain],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.model.world import TTL, World, alive
+from tests.store.layout import Stores, check_layout
 
 SERVER_FIELDS = frozenset(
     (
@@ -192,6 +193,8 @@ async def check_quiet(world: World) -> None:
     for server_id, load in {**store.loads, **store.cordoned_loads}.items():
         expected = expected_load(world, server_id) * float(store.servers[server_id]["load_multiplier"])
         assert load == expected, f"the load of {server_id} is {load}, and not {expected}"
+    parts = world.house.parts
+    assert await check_layout(Stores(parts.redis, world.house.key(""))) == []
     listed = await world.listed()
     assert sorted(listed or ()) == sorted(key for key, server_id in living if store.takes_joins(server_id))
 
