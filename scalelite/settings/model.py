@@ -9,15 +9,14 @@ from typing import Any, Self
 import attrs
 
 from scalelite.settings import parse
-from scalelite.settings.doors import DoorSettings
 from scalelite.settings.listen import Listen
 from scalelite.settings.parse import decimal, whole
+from scalelite.settings.recordings import RecordingSettings
 from scalelite.settings.redis import DEFAULT_NAMESPACES, RedisSettings, redis_url
 from scalelite.settings.variables import Variable, computed, setting, setting_in
 
 _redis = setting_in("Redis")
 _logs = setting_in("Logs")
-_recordings = setting_in("Recordings")
 
 
 def _default_redis(settings: Settings) -> RedisSettings:
@@ -30,7 +29,7 @@ def _default_access_log(settings: Settings) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Settings(DoorSettings):
+class Settings(RecordingSettings):
     """Everything the environment decides, read once at start by `load_settings`.
 
     Fields bear the names and units of their variables. Times are seconds unless a comment says minutes.
@@ -117,25 +116,6 @@ class Settings(DoorSettings):
         default=computed(_default_access_log),
         default_text="`-` with `RAILS_LOG_TO_STDOUT` or in development, else `log/access.log`",
         ours=True,
-    )
-
-    database_url: str | None = _recordings(
-        "DATABASE_URL", parse.database_url, "The SQL database of the recordings.", default=None, secret=True
-    )
-    recording_disabled: bool = _recordings(
-        "RECORDING_DISABLED", parse.boolean, "Recording calls answer as if there were none.", default=False
-    )
-    get_recordings_api_filtered: bool = _recordings(
-        "GET_RECORDINGS_API_FILTERED",
-        parse.boolean,
-        "`getRecordings` needs a `meetingID` or `recordID`.",
-        default=False,
-    )
-    recording_playback_formats: tuple[str, ...] = _recordings(
-        "RECORDING_PLAYBACK_FORMATS",
-        parse.formats,
-        "Formats that have playback routes.",
-        default=("presentation", "video", "screenshare", "podcast", "notes", "capture"),
     )
 
     #: What an operator should know although the program starts; one sentence each, free of secrets.

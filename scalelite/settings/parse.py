@@ -139,6 +139,22 @@ def _read_database_url(text: str) -> str:
     return text
 
 
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A reader of one of these words, in any letter case."""
+
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise Malformed
+        return text.lower()
+
+    return read
+
+
+def switched_on(text: str) -> bool:
+    """Every text but a word for no."""
+    return text.lower() not in _FALSE_WORDS
+
+
 def _read_file(text: str) -> Path:
     return Path(text)
 

@@ -1,0 +1,1 @@
+"""Recordings: their database, files, import, publication and notifications."""
