@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from zlib import crc32
@@ -26,6 +27,7 @@ SERVER_FIELDS = {
     "bbb_version", "enabled",
 }  # fmt: skip
 MEETING_FIELDS = {"server_id", "moderator_pw", "voice_bridge", "tenant_id"}
+_TOKEN_KEY = re.compile("protector_token_[0-9a-f]{64}")
 _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?\Z")
 
 
@@ -148,6 +150,8 @@ async def _check(stores: Stores, key: str) -> list[str]:
         return [] if kind == "set" else [f"{key} is a {kind}"]
     if key in ("server_load", "cordoned_server_load"):
         return [] if kind == "zset" else [f"{key} is a {kind}"]
+    if _TOKEN_KEY.fullmatch(key):
+        return await _check_token(stores, key, kind)
     if kind != "hash":
         return [f"{key} is a {kind}"]
     fields = await stores.hash(key)
@@ -161,6 +165,13 @@ async def _check(stores: Stores, key: str) -> list[str]:
     if set(fields) <= {"healthy_counter", "unhealthy_counter"} and all(value.isdigit() for value in fields.values()):
         return []
     return [f"{key} is not in the layout: {fields}"]
+
+
+async def _check_token(stores: Stores, key: str, kind: str) -> list[str]:
+    if kind != "string" or await stores.call("TTL", key) <= 0:
+        return [f"{key} is a {kind} or never expires"]
+    value = json.loads(await stores.call("GET", key))
+    return [] if set(value) == {"record_id", "format"} else [f"{key} holds {value}"]
 
 
 def _check_server(key: str, fields: dict[str, str]) -> list[str]:
