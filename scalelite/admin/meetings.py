@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.admin.console import confirm
+from scalelite.admin.progress import Progress
 from scalelite.admin.table import JSON, OK, YES, Argument, Call, Command, Context, Failed
-from scalelite.admin.tables import Progress, drawn
+from scalelite.admin.tables import drawn
 from scalelite.admin.text import shown
 
 if TYPE_CHECKING:
     from scalelite.bbb.xml import Answer
     from scalelite.cluster.operations.meetings import Ending, Listing
-    from scalelite.cluster.records import Meeting
+    from scalelite.cluster.records import Meeting, Server
 
 NO_MEETING: Final = "Error: Please input a meetingID!"
 CLEAR_WARNING: Final = "WARNING: You are trying to clear active meetings."
@@ -48,18 +50,14 @@ async def chosen_meetings(context: Context, call: Call) -> list[Meeting]:
 
 async def list_meetings(context: Context, call: Call) -> int:
     """The recorded meetings that their servers know, and where they are."""
-    from scalelite.cluster.operations.meetings import by_server, list_servers
+    from scalelite.cluster.operations.meetings import by_server
 
     console, pool = context.console, context.pool
     meetings = await chosen_meetings(context, call)
     held = by_server(meetings)
     servers = {server.id: server for server in await pool.servers.all() if server.id in held}
-    listings = {}
-    if servers:
-        listings = {
-            listing.server.id: listing
-            for listing in await list_servers(pool.client, pool.clock, context.deadline, list(servers.values()))
-        }
+    asked = await _asked(context, call, list(servers.values()))
+    listings = {listing.server.id: listing for listing in asked}
     rows = []
     for meeting in meetings:
         listing = listings.get(meeting.server_id)
@@ -94,6 +92,17 @@ async def list_meetings(context: Context, call: Call) -> int:
     return OK
 
 
+async def _asked(context: Context, call: Call, servers: Sequence[Server]) -> list[Listing]:
+    """What the servers say that they run."""
+    from scalelite.cluster.operations.meetings import list_servers
+
+    if not servers:
+        return []
+    pool = context.pool
+    with Progress(context.console, call, "servers asked") as progress:
+        return await list_servers(pool.client, pool.clock, context.deadline, servers, progress.at)
+
+
 def _row(meeting: Meeting, listing: Listing) -> dict[str, Any]:
     element = listing.meetings[meeting.id]
     users = element.findtext("participantCount") or ""
@@ -121,18 +130,16 @@ async def end(context: Context, call: Call) -> int:
         return refused
     if not meetings:
         console.err("No meetings to clear")
-    progress = Progress(console, call, "meetings ended", len(meetings))
+    with Progress(console, call, "meetings done") as progress:
 
-    def tell(ending: Ending) -> None:
-        progress.note(f"Clearing Meeting id={shown(ending.meeting.id)}")
-        if ending.reason is not None:
-            progress.note(f"WARNING: Could not end meeting id={shown(ending.meeting.id)}: {shown(ending.reason)}")
-        progress.step()
+        def tell(ending: Ending) -> None:
+            progress.err(f"Clearing Meeting id={shown(ending.meeting.id)}")
+            if ending.reason is not None:
+                progress.err(f"WARNING: Could not end meeting id={shown(ending.meeting.id)}: {shown(ending.reason)}")
 
-    left = await end_meetings(
-        pool.servers, pool.meetings, lambda: pool.client, pool.clock, context.deadline, meetings, tell
-    )
-    progress.end()
+        left = await end_meetings(
+            pool.servers, pool.meetings, lambda: pool.client, pool.clock, context.deadline, meetings, tell, progress.at
+        )
     if left:
         what = "1 meeting" if left == 1 else f"{left} meetings"
         raise Failed(f"{what} of {len(meetings)} may still run, and their records stay")
@@ -199,8 +206,6 @@ def _info_as_json(meeting_id: str, server_id: str, server_url: str, answer: Answ
 
 async def list_on_servers(context: Context, call: Call) -> int:
     """What each server says that it runs, recorded or not."""
-    from scalelite.cluster.operations.meetings import list_servers
-
     console, pool = context.console, context.pool
     servers = await pool.servers.all()
     wanted = [server_id for word in call.get("ids") or () for server_id in word.split(":") if server_id]
@@ -209,7 +214,7 @@ async def list_on_servers(context: Context, call: Call) -> int:
         if server_id not in known:
             raise Failed(f"Couldn't find Server with id={shown(server_id)}")
     chosen = [server for server in servers if not wanted or server.id in wanted]
-    listings = await list_servers(pool.client, pool.clock, context.deadline, chosen) if chosen else []
+    listings = await _asked(context, call, chosen)
     if call.has(JSON):
         rows = [_listing_as_json(listing) for listing in listings]
         console.out(json.dumps(rows, indent=2, ensure_ascii=False))

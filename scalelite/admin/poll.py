@@ -8,19 +8,22 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from scalelite.admin.progress import Progress
 from scalelite.admin.table import OK, Argument, Call, Command, Context, Failed
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from scalelite.bbb.client import BBBClient
+    from scalelite.bbb.xml import Answer
     from scalelite.poll.poller import Poller
 
 
-def _poller(context: Context) -> Poller:
+def _poller(context: Context, client: Any) -> Poller:
     from scalelite.cluster.answers import LastAnswers
     from scalelite.poll.poller import Poller
     from scalelite.poll.rules import poll_rules
@@ -33,39 +36,63 @@ def _poller(context: Context) -> Poller:
         pool.servers,
         pool.meetings,
         pool.leases,
-        pool.client,
+        client,
         LastAnswers(),
         poll_rules(context.settings, jitter=0),
     )
 
 
-async def poll_once(context: Context, _call: Call) -> int:
+async def poll_once(context: Context, call: Call) -> int:
     """One pass over all servers."""
-    await _poller(context).run_pass()
+    client: Any = context.pool.client
+    servers = len(await context.pool.servers.all())
+    with Progress(context.console, call, "servers polled") as progress:
+        progress.at(0, servers)
+        await _poller(context, _Counting(client, lambda done: progress.at(min(done, servers), servers))).run_pass()
     return OK
 
 
-async def poll_versions(context: Context, _call: Call) -> int:
-    """Ask all servers for their version."""
-    from twisted.internet.defer import Deferred
+class _Counting:
+    """A client that counts the servers that were asked for their meetings, which every pass begins with."""
 
+    def __init__(self, client: BBBClient, count: Callable[[int], None]) -> None:
+        self._client = client
+        self._count = count
+        self._done = 0
+        self.index = client.index
+
+    async def call(self, server: Any, action: str, params: Any, **how: Any) -> Answer:
+        try:
+            return await self._client.call(server, action, params, **how)
+        finally:
+            if action == "getMeetings":
+                self._done += 1
+                self._count(self._done)
+
+
+async def poll_versions(context: Context, call: Call) -> int:
+    """Ask all servers for their version."""
     from scalelite.bbb.client import BackendError
     from scalelite.cluster.operations.asking import all_of
+    from scalelite.cluster.operations.counting import counted
     from scalelite.cluster.records import Server
 
-    console, pool = context.console, context.pool
+    pool = context.pool
     client = pool.client
+    progress = Progress(context.console, call, "servers asked")
 
     async def ask(server: Server) -> None:
         try:
             answer = await client.index(server)
         except BackendError as error:
-            console.err(f"WARNING: server {server.id} did not tell its version: {error}")
+            progress.err(f"WARNING: server {server.id} did not tell its version: {error}")
             return
         if answer.success:
             await pool.servers.set_bbb_version(server.id, answer.text("bbbVersion") or "")
 
-    await all_of([Deferred.fromCoroutine(ask(server)) for server in await pool.servers.all()])
+    servers = await pool.servers.all()
+    with progress:
+        await all_of(counted([ask(server) for server in servers], progress.at))
     return OK
 
 
@@ -80,7 +107,7 @@ async def poll_forever(context: Context, call: Call) -> int:
         raise Failed("The service polls by itself; poll:all polls at once")
     interval = call.get("interval") or float(context.settings.poll_interval)
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    service = PollService(_poller(context), pool.leases, pool.clock, interval, holder)
+    service = PollService(_poller(context, pool.client), pool.leases, pool.clock, interval, holder)
     console.err(f"Running poller with interval {interval}")
     signalled: Deferred[str] = Deferred()
     with _signals(pool.clock, signalled):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from scalelite.admin.console import confirm
+from scalelite.admin.progress import Progress
 from scalelite.admin.table import (
     FAILED,
     JSON,
@@ -33,6 +34,7 @@ INCOMPLETE = "Error: Please input at least a URL and a secret!"
 ACTIVE_LOAD = """\
 WARNING: You are trying to disable a server with active load. You should use the cordon option if
           you do not want to clear all the meetings"""
+CLEARED = "meetings cleared"
 
 SERVER_ID = Argument("id", "The server's id, as `servers` shows it.")
 REMOVE_FORCED = Flag("force", "Remove it although meetings are recorded there. They are forgotten, not ended.")
@@ -187,7 +189,9 @@ async def disable_server(context: Context, call: Call) -> int:
             refused = await confirm(console, ACTIVE_LOAD, agreed=call.has(YES), piped=call.rake)
             if refused:
                 return refused
-            _report(context, server, await _clearance(context).panic(server, _printer(context)))
+            with Progress(console, call, CLEARED) as progress:
+                cleared = await _clearance(context).panic(server, _printer(progress), count=progress.at)
+            _report(context, server, cleared)
         else:
             await change_state(context.pool.servers, server.id, ServerState.DISABLED)
     except ServerGone as error:
@@ -210,12 +214,14 @@ async def panic_server(context: Context, call: Call) -> int:
             refused = await confirm(console, question, agreed=call.has(YES), piped=call.rake)
             if refused:
                 return refused
-        cleared = await _clearance(context).panic(
-            server,
-            _printer(context),
-            keep_state=bool(call.get("keep_state")),
-            skip_end_calls=bool(call.get("skip_end_calls")),
-        )
+        with Progress(console, call, CLEARED) as progress:
+            cleared = await _clearance(context).panic(
+                server,
+                _printer(progress),
+                keep_state=bool(call.get("keep_state")),
+                skip_end_calls=bool(call.get("skip_end_calls")),
+                count=progress.at,
+            )
     except (ServerGone, StoreError) as error:
         raise Failed(f"Failed to panic server {shown(server.id)} - {error}") from error
     _report(context, server, cleared)
@@ -230,14 +236,14 @@ def _clearance(context: Context) -> ServerClearance:
     return ServerClearance(pool.servers, pool.meetings, lambda: pool.client, pool.clock, context.deadline)
 
 
-def _printer(context: Context) -> Callable[[Clearing | NotEnded], None]:
+def _printer(progress: Progress) -> Callable[[Clearing | NotEnded], None]:
     from scalelite.cluster.operations.servers import NotEnded
 
     def tell(event: Clearing | NotEnded) -> None:
         if isinstance(event, NotEnded):
-            context.console.err(f"WARNING: Could not end meeting id={shown(event.meeting_id)}: {shown(event.reason)}")
+            progress.err(f"WARNING: Could not end meeting id={shown(event.meeting_id)}: {shown(event.reason)}")
         else:
-            context.console.out(f"Clearing Meeting id={shown(event.meeting_id)}")
+            progress.out(f"Clearing Meeting id={shown(event.meeting_id)}")
 
     return tell
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalelite.admin.console import confirm
-from scalelite.admin.table import OK, YES, Argument, Call, Command, Context, Failed
+from scalelite.admin.progress import Progress
+from scalelite.admin.table import FAILED, OK, YES, Argument, Call, Command, Context, Failed
 from scalelite.admin.text import host_of, shown
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ async def sync(context: Context, call: Call) -> int:
         refused = await _agreed(context, call, {one.id for one in wanted})
         if refused:
             return refused
-    if await _sync(context, dry=dry).run(wanted, mode):
-        return OK
-    return 1
+    with Progress(context.console, call, "servers and meetings done") as progress:
+        done = await _sync(context, progress, dry=dry).run(wanted, mode)
+    return OK if done else FAILED
 
 
 async def _agreed(context: Context, call: Call, named: set[str]) -> int:
@@ -66,19 +67,20 @@ async def _agreed(context: Context, call: Call, named: set[str]) -> int:
     return await confirm(context.console, question, agreed=call.has(YES), piped=False)
 
 
-def _sync(context: Context, *, dry: bool) -> Sync:
+def _sync(context: Context, progress: Progress, *, dry: bool) -> Sync:
     from scalelite.cluster.operations.sync import Sync
 
-    pool, console = context.pool, context.console
+    pool = context.pool
     return Sync(
         pool.servers,
         pool.meetings,
         lambda: pool.client,
         pool.clock,
-        lambda line: console.out(shown(line)),
-        lambda line: console.err(shown(line)),
+        lambda line: progress.out(shown(line)),
+        lambda line: progress.err(shown(line)),
         deadline=context.deadline,
         dry=dry,
+        count=progress.at,
     )
 
 
@@ -104,12 +106,14 @@ async def add_all(context: Context, call: Call) -> int:
     """Add the servers of a list."""
     from scalelite.admin.server_file import listed_servers
 
-    console = context.console
-    for url, secret in listed_servers(await _text_of(context, call.get("path"))):
-        server_id: Any = host_of(url).lower() if context.settings.server_id_is_hostname else context.new_id()
-        if not await context.pool.servers.add(server_id, url, secret):
-            raise Failed(f"Server already exists with id '{server_id}'")
-        console.out(f"server: {url}\nid: {server_id}")
+    listed = listed_servers(await _text_of(context, call.get("path")))
+    with Progress(context.console, call, "servers added") as progress:
+        for done, (url, secret) in enumerate(listed, start=1):
+            server_id: Any = host_of(url).lower() if context.settings.server_id_is_hostname else context.new_id()
+            if not await context.pool.servers.add(server_id, url, secret):
+                raise Failed(f"Server already exists with id '{server_id}'")
+            progress.out(f"server: {url}\nid: {server_id}")
+            progress.at(done, len(listed))
     return OK
 
 

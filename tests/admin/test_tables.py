@@ -58,12 +58,3 @@ async def test_secrets_are_in_the_table_only_if_asked_for(balancer: Balancer, de
 async def test_a_tag_is_no_markup_of_the_table(balancer: Balancer, desk: Desk) -> None:
     await balancer.parts.servers.add("one", "https://h/api", "s", 1.0, "[bold]x[/bold]\x1b[2J")
     assert "[bold]x[/bold]\\x1b[2J" in text((await on_terminal(desk, "servers", width=200)).printed)
-
-
-@pytest_twisted.ensureDeferred
-async def test_many_meetings_that_are_ended_show_a_bar_and_the_lines_after_it(balancer: Balancer, desk: Desk) -> None:
-    await hold_meetings(balancer, *(f"m{i}" for i in range(12)))
-    seen = await on_terminal(desk, "meetings:end", "--yes")
-    assert "12/12 meetings ended" in text(seen.printed)
-    assert "".join(seen.printed).endswith("\x1b[1A\x1b[2K\x1b[1A\nOK\n")
-    assert len(seen.complaints) == 12

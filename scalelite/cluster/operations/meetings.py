@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 from lxml import etree
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from scalelite.bbb.client import BackendError, BBBClient
-from scalelite.cluster.operations.asking import Asked, Question, all_of, ask_all, end_until, reason_of
+from scalelite.cluster.operations.asking import Asked, Question, all_of, ask_until, end_until, reason_of
+from scalelite.cluster.operations.counting import Count, counted, uncounted
 from scalelite.cluster.records import Meeting, Server
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
@@ -29,22 +29,25 @@ class Listing:
 
 
 async def list_servers(
-    client: BBBClient, clock: IReactorTime, deadline: float, servers: Sequence[Server]
+    client: BBBClient, clock: IReactorTime, deadline: float, servers: Sequence[Server], count: Count = uncounted
 ) -> list[Listing]:
-    """What runs on each of the servers, asked all at once; `deadline` in seconds, for all of them."""
-    answers = await ask_all(client, clock, deadline, [Question(server, "getMeetings") for server in servers])
-    listings = []
-    for server, answer in zip(servers, answers, strict=True):
-        if isinstance(answer, BackendError):
-            listings.append(Listing(server, trouble=str(answer)))
-        elif not answer.success:
-            listings.append(Listing(server, trouble=reason_of(answer), refused=True))
-        else:
-            found = {
-                element.findtext("meetingID") or "": element for element in answer.root.iterfind("meetings/meeting")
-            }
-            listings.append(Listing(server, found))
-    return listings
+    """What runs on each of the servers, asked all at once; `deadline` in seconds, for all of them.
+
+    `count` is told how many are done.
+    """
+    limit = clock.seconds() + deadline
+
+    async def one(server: Server) -> Listing:
+        try:
+            answer = await ask_until(client, clock, limit, Question(server, "getMeetings"))
+        except BackendError as error:
+            return Listing(server, trouble=str(error))
+        if not answer.success:
+            return Listing(server, trouble=reason_of(answer), refused=True)
+        found = {element.findtext("meetingID") or "": element for element in answer.root.iterfind("meetings/meeting")}
+        return Listing(server, found)
+
+    return await all_of(counted([one(server) for server in servers], count))
 
 
 class NoSuchMeeting(Exception):
@@ -92,10 +95,12 @@ async def end_meetings(
     deadline: float,
     chosen: Sequence[Meeting],
     tell: Callable[[Ending], None],
+    count: Count = uncounted,
 ) -> int:
     """End meetings, all at once and within `deadline` seconds; how many may still run.
 
-    The record goes once the server says that the meeting is over, or if its server is gone.
+    The record goes once the server says that the meeting is over, or if its server is gone. `count` is told how many
+    are done.
     """
     limit = clock.seconds() + deadline
     hosts: dict[str, Asked] = {server.id: server for server in await servers.all()}
@@ -108,7 +113,7 @@ async def end_meetings(
         tell(Ending(meeting, reason))
         return reason is None
 
-    over = await all_of([Deferred.fromCoroutine(one(meeting)) for meeting in chosen])
+    over = await all_of(counted([one(meeting) for meeting in chosen], count))
     return over.count(False)
 
 

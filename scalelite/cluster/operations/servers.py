@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from scalelite.bbb.client import BBBClient
 from scalelite.cluster.operations.asking import all_of, end_until
+from scalelite.cluster.operations.counting import Count, counted, uncounted
 from scalelite.cluster.records import Meeting, Server, ServerState
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
@@ -77,28 +78,30 @@ class ServerClearance:
         self._deadline = deadline
 
     async def panic(
-        self, server: Server, tell: Progress, *, keep_state: bool = False, skip_end_calls: bool = False
+        self,
+        server: Server,
+        tell: Progress,
+        *,
+        keep_state: bool = False,
+        skip_end_calls: bool = False,
+        count: Count = uncounted,
     ) -> Cleared:
         """Disable a server unless its state is to be kept, end its meetings unless skipped, and drop their records.
 
         The state goes first, so that no meeting is placed there meanwhile. A meeting that was not seen to end is
-        remembered as an old copy, which the poller ends later: a room never lives twice. Raises ServerGone, and
-        StoreError after having tried all meetings.
+        remembered as an old copy, which the poller ends later: a room never lives twice. `count` is told
+        how many are done. Raises ServerGone, and StoreError after having tried all meetings.
         """
         limit = self._clock.seconds() + self._deadline
         if not keep_state:
             await change_state(self._servers, server.id, ServerState.DISABLED)
         recorded = await self._meetings.on_server(server.id)
-        ended = await all_of(
-            [
-                Deferred.fromCoroutine(self._clear(server, meeting, tell, limit, skip=skip_end_calls))
-                for meeting in recorded
-            ]
-        )
+        clear = partial(self._clear, server, tell=tell, limit=limit, skip=skip_end_calls)
+        ended = await all_of(counted([clear(meeting) for meeting in recorded], count))
         remaining = await self._meetings.on_server(server.id)
         return Cleared(len(recorded), ended.count(False), len(remaining))
 
-    async def _clear(self, server: Server, meeting: Meeting, tell: Progress, limit: float, *, skip: bool) -> bool:
+    async def _clear(self, server: Server, meeting: Meeting, *, tell: Progress, limit: float, skip: bool) -> bool:
         """End one meeting and drop its record; whether it is surely over."""
         tell(Clearing(meeting.id))
         reason = None if skip else await end_until(self._client(), self._clock, limit, server, meeting)

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from scalelite.bbb.client import BBBClient
 from scalelite.cluster.operations.asking import all_of, end_until
+from scalelite.cluster.operations.counting import Count, uncounted
 from scalelite.cluster.records import Meeting, Server, ServerState
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
@@ -48,7 +49,7 @@ class Sync:
     """Makes the pool what is wanted, or only tells what would be done (`dry`). All methods raise StoreError.
 
     Each field is a step of its own, made only where it differs, so that what others change meanwhile stays.
-    `deadline`: seconds for all `end` calls of one server.
+    `deadline`: seconds for all `end` calls of one server. `count` is told of servers, and of meetings to be ended.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Sync:
         *,
         deadline: float,
         dry: bool,
+        count: Count = uncounted,
     ) -> None:
         self._servers = servers
         self._meetings = meetings
@@ -71,25 +73,37 @@ class Sync:
         self._warn = warn
         self._deadline = deadline
         self._dry = dry
+        self._count = count
+        self._done = 0
+        self._total = 0
 
     async def run(self, wanted: Sequence[Wanted], mode: Mode) -> bool:
         """Do it; whether the pool is now what is wanted, as far as the mode allows."""
         present = {server.id: server for server in await self._servers.all()}
-        for one in wanted:
-            await self._settle(one, present.get(one.id))
         named = {one.id for one in wanted}
         leaving = [server for server_id, server in present.items() if server_id not in named]
+        self._total = len(wanted) + len(leaving)
+        for one in wanted:
+            await self._settle(one, present.get(one.id))
+            self._step()
         held: dict[str, list[Meeting]] = {}
         if leaving and mode is not Mode.KEEP:
             async for meeting in self._meetings.scan():
                 held.setdefault(meeting.server_id, []).append(meeting)
+        if mode is Mode.FORCE:
+            self._total += sum(len(held.get(server.id, ())) for server in leaving)
         done = True
         for server in leaving:
             if mode is Mode.KEEP:
                 self._tell(f"[{server.id}] Server not removed")
             elif not await self._take_out(server, held.get(server.id, []), force=mode is Mode.FORCE):
                 done = False
+            self._step()
         return done
+
+    def _step(self) -> None:
+        self._done = min(self._done + 1, self._total)
+        self._count(self._done, self._total)
 
     async def _settle(self, wanted: Wanted, server: Server | None) -> None:
         for _ in range(_TRIES):
@@ -169,6 +183,7 @@ class Sync:
         if reason is not None:
             self._warn(f"[{server.id}] Failed to end meeting id={meeting.id}: {reason}")
         await self._meetings.clear(meeting.id, server.id, may_live=reason is not None)
+        self._step()
 
     async def _remove(self, server: Server) -> bool:
         """Remove it if no meeting is recorded there at this moment."""
