@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Final
 
+from scalelite.admin.progress import Progress
 from scalelite.admin.table import FAILED, JSON, OK, Call, Command, Context, Flag
 from scalelite.admin.text import shown
 
@@ -34,8 +35,10 @@ async def doctor(context: Context, call: Call) -> int:
         pool.clock,
         time.time,
         settings.default_meeting_ttl,
+        context.deadline,
     )
-    findings = await examined.examine(fix=call.has(FIX))
+    with Progress(console, call, "servers looked at") as progress:
+        findings = await examined.examine(fix=call.has(FIX), count=progress.at)
     if call.has(JSON):
         console.out(json.dumps(as_json(findings), indent=2, ensure_ascii=False))
     else:
@@ -59,7 +62,8 @@ COMMANDS = (
         doctor,
         "Find what is wrong, and mend it.\n\n"
         "It looks at the records of servers, tenants and meetings, at telephone numbers, the poller, clocks, and "
-        "certificates that end within three weeks. Without --fix it only reads.",
+        "certificates that end within three weeks. Without --fix it only reads. It takes no longer than 15 seconds: "
+        "what there was no time for is told.",
         "doctor --fix",
         flags=(FIX, JSON),
         changes_with=FIX,

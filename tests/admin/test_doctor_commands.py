@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
 
 from scalelite.bbb.probe import Probe
-from scalelite.cluster.operations.diagnosis import Doctor
+from scalelite.cluster.operations.diagnosis import AT_ONCE, NOT_LOOKED_AT, Doctor, Finding
 from scalelite.cluster.records import ServerState
 from tests.admin.desk import Desk, Result, hold_meetings
 from tests.balancer import Balancer
@@ -133,10 +136,96 @@ async def test_clocks_and_certificates(balancer: Balancer, desk: Desk, seen: Pro
 
     parts = balancer.parts
     doctor = Doctor(
-        parts.servers, parts.meetings, parts.leases, desk.pool.inspection, look, desk.pool.clock, lambda: NOW, 60
+        parts.servers, parts.meetings, parts.leases, desk.pool.inspection, look, desk.pool.clock, lambda: NOW, 60, 15.0
     )
     found = [f.problem for f in await doctor.examine(fix=False) if (f.subject, f.id) != ("clock", "redis")]
     assert found == ([] if problem is None else [problem])
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_examination_ends_in_time_and_names_what_it_did_not_look_at(balancer: Balancer, desk: Desk) -> None:
+    for i in range(AT_ONCE + 2):
+        await balancer.parts.servers.add(f"s{i:02}", f"http://s{i:02}/api", "x")
+        await balancer.parts.servers.set_state(f"s{i:02}", ServerState.ENABLED)
+    clock, parts = Clock(), balancer.parts
+    asked: list[str] = []
+
+    async def look(url: str) -> Probe:
+        asked.append(url)
+        if url == "http://s00/api":
+            raise OSError("no route")
+        if url != "http://s01/api":
+            await Deferred()
+        return Probe()
+
+    doctor = Doctor(
+        parts.servers, parts.meetings, parts.leases, desk.pool.inspection, look, clock, lambda: NOW, 60, 15.0
+    )
+    examination = Deferred.fromCoroutine(doctor.examine(fix=False))
+    while len(asked) < AT_ONCE + 2:
+        await deferLater(reactor, 0)
+    clock.advance(14.9)
+    assert not examination.called
+    clock.advance(0.1)
+    found = {f.id: f.problem for f in await examination if f.subject == "server" and "never answered" not in f.problem}
+    unknown = {f"s{i:02}": NOT_LOOKED_AT for i in range(2, AT_ONCE + 2)}
+    assert found == {"s00": "cannot be reached: no route", **unknown}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_examination_without_time_mends_nothing_and_says_so(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "m1")
+    await balancer.redis("SADD", balancer.key("servers"), "ghost")
+    before = await everything(balancer)
+    desk.deadline = 0.0
+    result = await desk.run("doctor", "--fix")
+    assert (result.status, result.err) == (1, "")
+    assert result.out.splitlines() == [
+        "servers' records not looked at: the time was up",
+        "meetings' records not looked at: the time was up",
+        "numbers not looked at: the time was up",
+        "poller not looked at: the time was up",
+        "Redis' clock not looked at: the time was up",
+        "server s1 not looked at: the time was up",
+    ]
+    assert {k: v for k, v in (await everything(balancer)).items() if "audit" not in k} == before
+
+
+class Slowing:
+    """The records' inspection, on which each step takes a second of `clock`."""
+
+    def __init__(self, inspection: Any, clock: Clock) -> None:
+        self._inspection = inspection
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        self._clock.advance(1)
+        return getattr(self._inspection, name)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "left", "problem"),
+    [
+        (2.5, ["ghost2"], "were not all mended: the time was up"),
+        (3.5, [], "were mended, and not looked at again: the time was up"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_was_not_mended_in_time_is_still_found(
+    balancer: Balancer, desk: Desk, deadline: float, left: list[str], problem: str
+) -> None:
+    await balancer.redis("SADD", balancer.key("servers"), "ghost1", "ghost2")
+    clock, parts = Clock(), balancer.parts
+    slowing: Any = Slowing(desk.pool.inspection, clock)
+
+    async def look(_url: str) -> Probe:
+        return Probe()
+
+    doctor = Doctor(parts.servers, parts.meetings, parts.leases, slowing, look, clock, lambda: NOW, 60, deadline)
+    found = await doctor.examine(fix=True)
+    assert [(f.id, f.fixed) for f in found if f.subject == "server"] == [("ghost1", False), ("ghost2", False)]
+    assert Finding("records", "", problem) in found
+    assert await balancer.redis("SMEMBERS", balancer.key("servers")) == left
 
 
 @pytest_twisted.ensureDeferred

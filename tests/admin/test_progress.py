@@ -106,6 +106,7 @@ async def test_what_takes_many_steps_shows_a_bar_below_its_lines(
         ("poll:all", "12/12 servers polled"),
         ("poll:versions", "12/12 servers asked"),
         ("servers:meeting_list", "12/12 servers asked"),
+        ("doctor", "12/12 servers looked at"),
     ],
 )
 @pytest_twisted.ensureDeferred

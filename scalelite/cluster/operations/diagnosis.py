@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from scalelite.bbb.probe import Probe
 from scalelite.cluster.operations.asking import all_of
+from scalelite.cluster.operations.counting import Count, counted, uncounted
 from scalelite.cluster.records import Server, ServerState
-from scalelite.store.errors import StoreError
 from scalelite.store.inspection import InspectionStore, Problem
 from scalelite.store.leases import LeaseStore
 from scalelite.store.meetings import MeetingStore
@@ -29,6 +29,7 @@ EXPIRY: Final = 21 * 86_400
 AT_ONCE: Final = 50
 #: The poller's lease.
 POLLER: Final = "poller"
+NOT_LOOKED_AT: Final = "not looked at: the time was up"
 
 
 @attrs.frozen
@@ -73,10 +74,14 @@ def finding_of(problem: Problem) -> Finding:
     return Finding(subject, problem.id, text.format(problem.detail), fix)
 
 
+Work = Callable[[], Coroutine[Any, Any, list[Finding]]]
+
+
 class Doctor:
     """Looks at the records, the poller, clocks and certificates. All methods raise StoreError.
 
-    `look` asks what is at a URL; `now` is the time in seconds since the epoch; `meeting_ttl` in seconds.
+    `look` asks what is at a URL; `now` is the time in seconds since the epoch; `meeting_ttl` in seconds. `deadline`:
+    seconds for all of an examination. What there was no time for is a finding.
     """
 
     def __init__(
@@ -85,10 +90,11 @@ class Doctor:
         meetings: MeetingStore,
         leases: LeaseStore,
         inspection: InspectionStore,
-        look: Callable[[str], Awaitable[Probe]],
+        look: Callable[[str], Coroutine[Any, Any, Probe]],
         clock: IReactorTime,
         now: Callable[[], float],
         meeting_ttl: int,
+        deadline: float,
     ) -> None:
         self._servers = servers
         self._meetings = meetings
@@ -98,26 +104,55 @@ class Doctor:
         self._clock = clock
         self._now = now
         self._meeting_ttl = meeting_ttl
+        self._deadline = deadline
 
-    async def examine(self, *, fix: bool) -> list[Finding]:
-        """Everything that is wrong; mended as far as possible if `fix`."""
+    async def examine(self, *, fix: bool, count: Count = uncounted) -> list[Finding]:
+        """Everything that is wrong; mended as far as possible if `fix`. `count` is told of servers looked at."""
+        limit = self._clock.seconds() + self._deadline
         return [
-            *await self._records(fix=fix),
-            *await self._numbers(fix=fix),
-            *await self._poller(),
-            *await self._redis_clock(),
-            *await self._hosts(),
+            *await self._records(limit, fix=fix),
+            *await self._in_time("numbers", limit, lambda: self._numbers(limit, fix=fix)),
+            *await self._in_time("poller", limit, self._poller),
+            *await self._in_time("Redis' clock", limit, self._redis_clock),
+            *await self._hosts(limit, count),
         ]
 
-    async def _records(self, *, fix: bool) -> list[Finding]:
+    def _left(self, limit: float) -> float:
+        """Seconds until then; 0 if it is over."""
+        return max(0.0, limit - self._clock.seconds())
+
+    async def _in_time(self, what: str, limit: float, work: Work) -> list[Finding]:
+        """What a part finds until `limit`, or that there was no time for it."""
+        left = self._left(limit)
+        if not left:
+            return [Finding(what, "", NOT_LOOKED_AT)]
+        try:
+            return await Deferred.fromCoroutine(work()).addTimeout(left, self._clock)
+        except TimeoutError:
+            return [Finding(what, "", NOT_LOOKED_AT)]
+
+    async def _records(self, limit: float, *, fix: bool) -> list[Finding]:
         async def look() -> list[Finding]:
-            problems = [*await self._inspection.servers(), *await self._inspection.meetings()]
-            return [finding_of(problem) for problem in problems]
+            return [
+                *await self._in_time("servers' records", limit, servers),
+                *await self._in_time("meetings' records", limit, meetings),
+            ]
+
+        async def servers() -> list[Finding]:
+            return [finding_of(problem) for problem in await self._inspection.servers()]
+
+        async def meetings() -> list[Finding]:
+            return [finding_of(problem) for problem in await self._inspection.meetings()]
 
         found = await look()
-        if not fix:
+        mendable = dict.fromkeys((f.subject, f.id) for f in found if f.fix is not None)
+        if not fix or not mendable:
             return found
-        for subject, subject_id in dict.fromkeys((f.subject, f.id) for f in found if f.fix is not None):
+        unmended = False
+        for subject, subject_id in mendable:
+            if not self._left(limit):
+                unmended = True
+                break
             if subject == "server":
                 await self._inspection.mend_server(subject_id)
             elif subject == "tenant":
@@ -126,13 +161,17 @@ class Doctor:
                 await self._inspection.mend_meeting(subject_id, self._meeting_ttl)
         # One thing mended can be the end of another, or its beginning: only a second look tells.
         left = set(await look())
+        if any(finding.problem == NOT_LOOKED_AT for finding in left):
+            what = "were not all mended" if unmended else "were mended, and not looked at again"
+            return [*found, Finding("records", "", f"{what}: the time was up")]
         mended = [attrs.evolve(finding, fixed=True) for finding in found if finding not in left and finding.fix]
         return [*mended, *sorted(left, key=lambda finding: (finding.subject, finding.id, finding.problem))]
 
-    async def _numbers(self, *, fix: bool) -> list[Finding]:
+    async def _numbers(self, limit: float, *, fix: bool) -> list[Finding]:
         findings = []
         for number, meeting_id in sorted(await self._meetings.unused_voice_bridges()):
-            fixed = fix and await self._meetings.free_voice_bridge(number, meeting_id)
+            # Half a second is kept for coming back, for else nobody would learn of what is freed.
+            fixed = fix and self._left(limit) > 0.5 and await self._meetings.free_voice_bridge(number, meeting_id)
             what = f"is kept for meeting {meeting_id}, which is over"
             findings.append(Finding("number", number, what, "frees it", fixed))
         return findings
@@ -148,7 +187,7 @@ class Doctor:
         skew = theirs - (before + self._now()) / 2
         return [Finding("clock", "redis", _skewed(skew))] if abs(skew) > REDIS_SKEW else []
 
-    async def _hosts(self) -> list[Finding]:
+    async def _hosts(self, limit: float, count: Count) -> list[Finding]:
         servers = [server for server in await self._servers.all() if server.state is not ServerState.DISABLED]
         same: defaultdict[str, list[str]] = defaultdict(list)
         for server in servers:
@@ -157,18 +196,27 @@ class Doctor:
             Finding("server", ids[0], f"has the same URL as {', '.join(ids[1:])}") for ids in same.values() if ids[1:]
         ]
         slots = DeferredSemaphore(AT_ONCE)
-        looks = [slots.run(self._host, server) for server in servers]
-        for found in await all_of(looks):
+
+        async def in_turn(server: Server) -> list[Finding]:
+            async with slots:
+                return await self._host(server, limit)
+
+        for found in await all_of(counted([in_turn(server) for server in servers], count)):
             findings += found
         return findings
 
-    async def _host(self, server: Server) -> list[Finding]:
+    async def _host(self, server: Server, limit: float) -> list[Finding]:
+        left = self._left(limit)
+        if not left:
+            return [Finding("server", server.id, NOT_LOOKED_AT)]
         began = self._now()
         try:
-            seen = await self._look(server.url)
-        except StoreError:
+            seen = await Deferred.fromCoroutine(self._look(server.url)).addTimeout(left, self._clock)
+        except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever keeps it from being looked at is the finding
+            if not self._left(limit):
+                return [Finding("server", server.id, NOT_LOOKED_AT)]
             reason = " ".join(str(error).split()) or type(error).__name__
             return [Finding("server", server.id, f"cannot be reached: {reason}")]
         findings = []
