@@ -11,6 +11,15 @@ from hypothesis import settings
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.balancer import Balancer
+from tests.recordings.databases import (  # noqa: F401 - fixtures for all tests
+    database,
+    database_url,
+    empty_postgres_url,
+    postgres_server,
+    postgres_url,
+    sqlite_template,
+    sqlite_url,
+)
 
 settings.register_profile("long", max_examples=4000)
 
