@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    func,
     text,
 )
 
@@ -170,17 +171,28 @@ text_tracks: Final = Table(
     Column("label", String, nullable=False),
     # `live`, `automatic` or `upload`
     Column("source", String, nullable=False),
-    # below the recording's folder
+    # in the folder of the format `presentation`, where its player looks for it
     Column("path", String, nullable=False),
+    # WebVTT: what the files are written from again, after an import has replaced them
+    Column("content", Text, nullable=False),
     Column("created_at", DateTime, nullable=False),
     Index("index_balancer_text_tracks_on_recording", "recording_id", "kind", "lang", unique=True),
 )
 
 OWN_TABLES: Final = (callbacks, outbox, imports, text_tracks)
 
+#: Characters of a metadata value that its index holds.
+INDEXED_VALUE: Final = 64
+
 OWN_INDEXES: Final = (
     # getRecordings: by metadata value (tenant-id above all), in order of time, by prefix of the record id.
-    Index("index_balancer_metadata_on_key_and_value", recording_metadata.c.key, recording_metadata.c.value),
+    # Only the value's beginning: an index entry has a limit (2,704 bytes in PostgreSQL), a value has none.
+    Index(
+        "index_balancer_metadata_on_key_and_value",
+        recording_metadata.c.key,
+        func.substr(recording_metadata.c.value, 1, text(str(INDEXED_VALUE))),
+        recording_metadata.c.recording_id,
+    ),
     Index("index_balancer_recordings_on_starttime", recordings.c.starttime),
     Index(
         "index_balancer_recordings_on_record_id_prefix",
