@@ -29,6 +29,7 @@ from scalelite.api.management import ManagementAPI, ManagementRules
 from scalelite.api.management_door import Door
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
+from scalelite.archive import Archive, build_archive
 from scalelite.bbb.client import BBBClient, Timeouts
 from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
 from scalelite.cluster.answers import LastAnswers
@@ -74,6 +75,8 @@ class Parts:
     leases: LeaseStore
     last_answers: LastAnswers
     pools: list[HTTPConnectionPool]
+    #: None where there is no database.
+    archive: Archive | None
 
     @property
     def timeouts(self) -> Timeouts:
@@ -104,6 +107,7 @@ def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False)
         leases=LeaseStore(redis, prefix),
         last_answers=LastAnswers(),
         pools=[],
+        archive=build_archive(reactor, settings, redis),
     )
 
 

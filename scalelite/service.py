@@ -16,6 +16,7 @@ from twisted.python.components import Componentized
 
 from scalelite.api.listening import CannotBind, Listening, bind
 from scalelite.api.service import WebService
+from scalelite.archive import leading_services, shared_services
 from scalelite.composition import Connections, Parts, bbb_client, build_parts, poll_service, ssh_service, web_site
 from scalelite.demo import Demo, NotInProduction, demo_environ, leaflet, port_taken
 from scalelite.log import LogChoice
@@ -161,12 +162,15 @@ def makeService(options: Options) -> Balancer:
     top = Balancer(reactor, ending, twistd.get("pidfile"), observer)
     SocketFiles(listening).setServiceParent(top)
     parts.redis.setServiceParent(top)
+    archive = parts.archive
+    for shared in () if archive is None else shared_services(archive):
+        shared.setServiceParent(top)
     Connections(parts.pools).setServiceParent(top)
     if options["demo"]:
         show = partial(os.write, 1, leaflet(settings, listening.urls).encode())
         Demo(reactor, parts.servers, poll.poll_now, settings.server_healthy_threshold, show).setServiceParent(top)
     serving = Group()
-    for part in (poll, edge, ssh_service(parts)):
+    for part in (poll, edge, ssh_service(parts), *(() if archive is None else leading_services(archive))):
         if part is not None:
             part.setServiceParent(serving)
     serving.setServiceParent(top)

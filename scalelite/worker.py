@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from scalelite.api.listening import Listening
 from scalelite.api.service import WebService
+from scalelite.archive import shared_services
 from scalelite.composition import Connections, build_parts, web_site
 from scalelite.log import LogChoice
 from scalelite.process import DNS_THREADS, END_MARGIN, Ending, Stack, settle_memory
@@ -103,6 +104,8 @@ def main(argv: Sequence[str]) -> int:
     globalLogBeginner.beginLoggingTo([LogChoice.of(given).observer(settings, worker=given.number)])
     stack = Stack()
     parts.redis.setServiceParent(stack)
+    for shared in () if parts.archive is None else shared_services(parts.archive):
+        shared.setServiceParent(stack)
     Connections(parts.pools).setServiceParent(stack)
     WebService(reactor, site, Listening(sockets), settings.drain_timeout).setServiceParent(stack)
     ending = Ending(reactor, settings.drain_timeout + END_MARGIN, site.flush_log)

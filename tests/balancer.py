@@ -10,11 +10,13 @@ import attrs
 import treq
 from lxml import etree
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from scalelite import service
 from scalelite.api.listening import bind
 from scalelite.api.service import WebService
+from scalelite.archive import shared_services
 from scalelite.cluster.records import ServerState
 from scalelite.poll.service import PollService
 from scalelite.settings import RedisSettings, Settings
@@ -82,6 +84,9 @@ class Balancer:
             settings = attrs.evolve(settings, redis=redis)
         parts = service.build_parts(reactor, settings, memory_store=redis is None)
         parts.redis.startService()
+        if parts.archive is not None:
+            for shared in shared_services(parts.archive):
+                shared.startService()
         web = WebService(reactor, service.web_site(parts), bind(settings.bind), settings.drain_timeout)
         web.startService()
         poll = service.poll_service(parts, jitter=0)
@@ -93,6 +98,9 @@ class Balancer:
         await self.sim.stop()
         for pool in self.parts.pools:
             await pool.closeCachedConnections()
+        if self.parts.archive is not None:
+            for shared in reversed(shared_services(self.parts.archive)):
+                await maybeDeferred(shared.stopService)
         await self.parts.redis.stopService()
 
     @property
