@@ -44,6 +44,7 @@ _scalelite() {
     commands=(
 COMMANDS
     )
+    (( CURRENT == 2 )) && commands+=('help:Show the help of a command')
     if (( CURRENT == 2 )) || [[ $words[2] == help ]]; then
         _describe -t commands command commands
         return
@@ -52,8 +53,13 @@ COMMANDS
 CASES
     esac
 }
-(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
-compdef _scalelite scalelite
+if [[ $funcstack[1] == _scalelite ]]; then
+    # As a file of $fpath, it is run in place of the function that it makes.
+    _scalelite "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+    compdef _scalelite scalelite
+fi
 """
 
 
@@ -113,7 +119,8 @@ COMMANDS = (
     Command(
         "completion",
         completion,
-        "Print a script that completes command lines.\n\nFor bash: source <(scalelite completion bash)",
+        "Print a script that completes command lines.\n\nFor bash: source <(scalelite completion bash), in ~/.bashrc; for zsh the same "
+        "with zsh, in ~/.zshrc.",
         "completion bash",
         (Argument("shell", "bash or zsh.", read=read_shell),),
         needs_pool=False,
