@@ -119,8 +119,8 @@ COMMANDS = (
     Command(
         "completion",
         completion,
-        "Print a script that completes command lines.\n\nFor bash: source <(scalelite completion bash), in ~/.bashrc; for zsh the same "
-        "with zsh, in ~/.zshrc.",
+        "Print a script that completes command lines.\n\n"
+        "For bash, in ~/.bashrc: source <(scalelite completion bash). For zsh, the same with zsh, in ~/.zshrc.",
         "completion bash",
         (Argument("shell", "bash or zsh.", read=read_shell),),
         needs_pool=False,
