@@ -128,3 +128,41 @@ async def test_meeting_that_came_to_be_long_after_its_first_create_is_not_pendin
     await world.create_in_doubt("m1", carried_out=True)
     await check_quiet(world)
     assert len(world.copies("m1")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_meeting_is_not_placed_where_its_old_copy_is_being_ended(world: World) -> None:
+    await world.create("m1")
+    first = world.told["m1"].server_id
+    await world.set_state(first, ServerState.DISABLED)
+    await world.create("m1")
+    second = world.told["m1"].server_id
+    await world.set_state(first, ServerState.ENABLED)
+    (third,) = set(world.nodes) - {first, second}
+    await world.set_state(third, ServerState.DISABLED)
+    await world.advance(1)
+    await world.poll()
+    await world.advance(5)
+    world.nodes[first].create("m1")
+    await world.begin_poll(first, held="end")
+    await world.set_state(second, ServerState.DISABLED)
+    await world.create("m1")
+    await world.finish_poll()
+    await check(world)
+    await world.create("m1")
+    await check_quiet(world)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_create_whose_copy_is_being_ended_tells_of_no_meeting_there(world: World, answered: bool) -> None:
+    create = await world.begin_create("m1", carried_out=True)
+    (first,) = world.copies("m1")
+    await world.end("m1")
+    await world.begin_poll(first, held="end")
+    await (world.finish_create(create) if answered else world.give_up_create(create))
+    await world.create("m1")
+    await world.finish_poll()
+    await check(world)
+    await check_quiet(world)
+    assert first not in world.copies("m1")

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from scalelite.bbb.client import BackendError, BBBClient
+from scalelite.bbb.client import BackendError, BBBClient, NeverSent
 from scalelite.bbb.xml import Answer
 from scalelite.cluster.answers import LastAnswers
 from scalelite.cluster.records import Server
@@ -247,15 +247,20 @@ class Poller:
                 if asked > copy.since + grace:
                     await self._servers.forget_old_copy(server.id, copy.meeting_id)
                 return False
-            found = await self._meetings.find(copy.meeting_id)
-            if found is not None and found.meeting.server_id == server.id:
+            begun = await self._meetings.begin_end_copy(copy.meeting_id, server.id, grace)
+            if not begun:
                 return False
             # The record's password may not be the one with which it was created again.
             password = listed_with or copy.moderator_pw
             sent: dict[str, str | None] = {"meetingID": copy.meeting_id}
             if password:
                 sent["password"] = password
-            ended = await self._client.call(server, "end", sent)
+            try:
+                ended = await self._client.call(server, "end", sent)
+            except NeverSent:
+                await self._meetings.finish_end_copy(copy.meeting_id, server.id, begun)
+                raise
+            await self._meetings.finish_end_copy(copy.meeting_id, server.id, begun)
             if not ended.success and ended.text("messageKey") != "notFound":
                 self._log.warn(
                     "server {server} did not end the old copy of a meeting: {key}",

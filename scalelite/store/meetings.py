@@ -19,6 +19,8 @@ _CONFIRM: Final = script("confirm_meeting")
 _RELEASE: Final = script("release_meeting")
 _DROP: Final = script("drop_meeting")
 _RENEW: Final = script("renew_meeting")
+_BEGIN_END: Final = script("begin_end_copy")
+_FINISH_END: Final = script("finish_end_copy")
 _SCAN: Final = script("scan_meetings")
 _SCAN_BRIDGES: Final = script("scan_voice_bridges")
 _FREE_BRIDGE: Final = script("free_voice_bridge")
@@ -113,7 +115,7 @@ class MeetingStore:
         A meeting whose server is offline, disabled or gone is placed anew, and the copy left there remembered; its
         number stays, its password is the one that this call brings.
         `verdict` is "keep:ID" or "move:ID" after an ASK about the cordoned server ID. Servers whose id is in
-        `excluded` are not chosen.
+        `excluded` are not chosen, nor those where an old copy is just being ended.
         """
         reply = await self._redis.run(
             _RESERVE,
@@ -130,7 +132,7 @@ class MeetingStore:
         return Reservation(placement, _meeting(new.id, reply[1]), _host(reply[2]), reply[3] == 1)
 
     async def confirm(self, meeting: Meeting) -> bool:
-        """The server says that the meeting lives. False if another server holds it by now."""
+        """The server says that the meeting lives. False if it counts no more: the client must be sent elsewhere."""
         reply = await self._redis.run(
             _CONFIRM,
             self._keys,
@@ -167,6 +169,18 @@ class MeetingStore:
     async def renew(self, meeting_id: str, server_id: str, asked: float) -> bool:
         """The server, asked after `asked`, knows the meeting, though it did not list it under this id."""
         return bool(await self._redis.run(_RENEW, self._keys, (meeting_id, server_id, repr(asked), self._ttl)))
+
+    async def begin_end_copy(self, meeting_id: str, server_id: str, grace: float) -> str:
+        """An old copy is about to be ended: nothing is placed there until `finish_end_copy`, `grace` seconds at most.
+
+        What that takes; "" if the copy must be left alone, since it counts again or may yet have to.
+        """
+        reply: str = await self._redis.run(_BEGIN_END, self._keys, (server_id, meeting_id, repr(float(grace))))
+        return reply
+
+    async def finish_end_copy(self, meeting_id: str, server_id: str, begun: str) -> None:
+        """The call that ends an old copy has been answered, or was never sent."""
+        await self._redis.run(_FINISH_END, self._keys, (server_id, meeting_id, begun))
 
     async def clear(self, meeting_id: str, server_id: str, *, may_live: bool) -> bool:
         """An operator gives the meeting up; a copy that `may_live` is ended once its server is back.

@@ -50,6 +50,12 @@ class Store:
         }
 
     @property
+    def ending(self) -> dict[str, dict[str, float]]:
+        """Until when a call that ends a copy may be on its way, by meeting and server."""
+        held = self._below("balancer:ending:")
+        return {key: {server_id: float(over) for server_id, over in ends.items()} for key, ends in held.items()}
+
+    @property
     def loads(self) -> dict[str, float]:
         return {server_id: float(load) for server_id, load in self.raw.get("server_load", {}).items()}
 
@@ -72,6 +78,7 @@ async def check(world: World) -> Store:
     _layout(store)
     _loads(store)
     _bridges(store)
+    _nothing_in_the_way(world, store)
     _nothing_doubled(world, store)
     _nothing_ended(world, store)
     await _nothing_lost(world, store)
@@ -108,6 +115,13 @@ def _bridges(store: Store) -> None:
         assert not meeting["voice_bridge"] or store.bridges.get(meeting["voice_bridge"]) == meeting_id, (
             f"the number of {meeting_id} is not its own: {store.bridges}"
         )
+
+
+def _nothing_in_the_way(world: World, store: Store) -> None:
+    """No meeting is recorded where a call that ends it may be on its way."""
+    for meeting_id, ends in store.ending.items():
+        holder = store.meetings.get(meeting_id, {}).get("server_id", "")
+        assert ends.get(holder, 0) <= world.now(), f"{meeting_id} is recorded on {holder}, where it is being ended"
 
 
 def _nothing_doubled(world: World, store: Store) -> None:

@@ -208,9 +208,9 @@ class BalancerMachine(RuleBasedStateMachine):
 
         wait_for(poll())
 
-    @rule(server=SERVERS)
-    def begin_poll(self, server: int) -> None:
-        wait_for(self.world.begin_poll(self.server(server)))
+    @rule(server=SERVERS, held=st.sampled_from(["", "", "end", "getMeetingInfo", "getMeetings"]))
+    def begin_poll(self, server: int, held: str) -> None:
+        wait_for(self.world.begin_poll(self.server(server), held=held))
 
     @precondition(lambda self: self.world.polling is not None)
     @rule()

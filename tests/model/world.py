@@ -69,6 +69,7 @@ class World:
     given_up: dict[tuple[str, str], float] = attrs.field(factory=dict)
     creates: list[Create] = attrs.field(factory=list)
     polling: Deferred[Any] | None = None
+    held_poll: tuple[HeldCall, float] | None = None
     removed: dict[str, Node] = attrs.field(factory=dict)
     _clearance: ServerClearance = attrs.field(init=False)
     _number: int = 0
@@ -98,6 +99,7 @@ class World:
         for create in self.creates:
             if create.held is not None:
                 create.held.call_off()
+        self.held_poll = None
         await self.house.stop()
 
     @property
@@ -291,22 +293,29 @@ class World:
         await self.finish_poll()
         return await self.house.poll_now()
 
-    async def begin_poll(self, server_id: str) -> None:
-        """A pass in which that server's list is late, and out of date when it comes."""
+    async def begin_poll(self, server_id: str, *, held: str = "") -> None:
+        """A pass in which that server's list is late, and out of date when it comes; or a call of it is held back."""
         await self.finish_poll()
         node = self.nodes[server_id]
-        rule = node.faults.set("getMeetings", Fault.DELAY, count=1, seconds=LATE)
+        call = HeldCall(node, held) if held else None
+        rule = None if held else node.faults.set("getMeetings", Fault.DELAY, count=1, seconds=LATE)
         self.polling = Deferred.fromCoroutine(self.house.poll_now())
         for _ in range(2000):
             await self.house.turn()
-            if self.polling.called or rule.struck:
+            if self.polling.called or (call.arrived if call else rule and rule.struck):
                 break
         node.faults.clear(Fault.DELAY, "getMeetings")
+        if call is not None:
+            call.call_off()
+            self.held_poll = (call, self.now())
         await self.house.quiet()
 
     async def finish_poll(self) -> None:
-        """Let the late list come."""
+        """Let what is late come."""
         polling, self.polling = self.polling, None
+        if self.held_poll is not None:
+            self.held_poll[0].let_go()
+            self.held_poll = None
         if polling is not None:
             await self.advance(LATE + 0.1)
             await polling
@@ -318,6 +327,8 @@ class World:
         for create in self.creates:
             if create.held is not None and self.now() + seconds > create.since + self.house.grace - 2:
                 create.held = None
+        if self.held_poll is not None and self.now() + seconds > self.held_poll[1] + self.house.grace - 2:
+            self.held_poll = None
         busy = bool(self.creates) or self.polling is not None
         await self.house.advance(min(seconds, 30), in_strides=busy)
         if seconds > 30:

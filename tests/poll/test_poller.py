@@ -10,6 +10,7 @@ from twisted.logger import LogEvent
 from scalelite.bbb.client import BadAnswer, NeverSent, NoAnswer
 from scalelite.cluster.records import ServerState
 from scalelite.poll.poller import AT_ONCE, PATIENCE, VERSION_EVERY
+from scalelite.store.meetings import Placement
 from tests.poll.rig import FAILED, NOT_FOUND, Rig, meeting, until
 from tests.store.layout import CORDONED, DISABLED, ENABLED, GRACE, TTL
 
@@ -407,6 +408,41 @@ async def test_old_copy_is_left_alone_when_the_meeting_came_back_since_the_poll_
     answer.callback(NOT_FOUND)
     await running
     assert first.asked("end") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_meeting_is_not_placed_where_its_old_copy_is_being_ended(rig: Rig) -> None:
+    await _move(rig)
+    first = rig.backends["s1"]
+    answer: Deferred[bytes] = Deferred()
+    first.on["end"] = lambda *_: answer
+    running = rig.begin()
+    await until(lambda: first.asked("end"))
+    await rig.stores.fail("s2", 2)
+    assert (await rig.stores.reserve("m")).placement is Placement.NO_SERVERS
+    answer.callback(first.answer("end", first.asked("end")[0]))
+    await running
+    assert (await rig.stores.place("m")).server_id == "s1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "over"),
+    [
+        (NOT_FOUND, True),
+        (FAILED % b"invalidPassword", True),
+        (NeverSent("no connection"), True),
+        (NoAnswer("too late"), False),
+        (BadAnswer("a gateway's page"), False),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_end_without_answer_counts_as_on_its_way(rig: Rig, answer: bytes | Exception, over: bool) -> None:
+    await _move(rig)
+    rig.backends["s1"].on["end"] = answer
+    await rig.poll()
+    await rig.stores.fail("s2", 2)
+    placement = (await rig.stores.reserve("m")).placement
+    assert placement is (Placement.NEW if over else Placement.NO_SERVERS)
 
 
 @pytest_twisted.ensureDeferred

@@ -50,6 +50,7 @@ local function meeting_key(id) return ns .. 'meeting:' .. id end
 local function pending_key(id) return ns .. 'balancer:pending:' .. id end
 local function recent_key(server_id) return ns .. 'balancer:recent:' .. server_id end
 local function old_copies_key(server_id) return ns .. 'balancer:old_copies:' .. server_id end
+local function ending_key(id) return ns .. 'balancer:ending:' .. id end
 
 -- The id of the server that holds the meeting, or false.
 local function meeting_holder(id)
@@ -68,11 +69,20 @@ local function remember_old_copy(server_id, meeting_id, moderator_pw, now)
   redis.call('EXPIRE', old_copies_key(server_id), OLD_COPIES_TTL)
 end
 
+-- Whether a call that ends a copy of the meeting there may be on its way: it would end a new meeting as well.
+local function is_being_ended(server_id, id, now)
+  return tonumber(redis.call('HGET', ending_key(id), server_id) or 0) > now
+end
+
 -- Records a meeting that lives, or may live, though its record has gone; not on a server that has gone as well. A
--- number that another meeting has got meanwhile is lost to it.
+-- number that another meeting has got meanwhile is lost to it. What is being ended there becomes an old copy instead.
 -- Reply: whether it is recorded
-local function record_again(id, server_id, password, bridge, tenant, ttl)
+local function record_again(id, server_id, password, bridge, tenant, ttl, now)
   if not read_server(server_id) then
+    return false
+  end
+  if is_being_ended(server_id, id, now) then
+    remember_old_copy(server_id, id, password, now)
     return false
   end
   if bridge ~= '' then

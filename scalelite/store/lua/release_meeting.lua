@@ -12,7 +12,7 @@ if verdict == 'unknown' then
     return 'kept'
   end
   -- Given back or ended meanwhile.
-  if not holder and not record_again(id, server_id, ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])) then
+  if not holder and not record_again(id, server_id, ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), now) then
     return 'kept'
   end
   if p[1] == server_id then

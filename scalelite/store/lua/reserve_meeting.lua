@@ -41,6 +41,16 @@ local function choose()
   return untagged, 'no_servers'
 end
 
+-- A call on its way that ends an old copy would end the new meeting as well.
+local function exclude_ending(now)
+  local ending = redis.call('HGETALL', ending_key(id))
+  for i = 1, #ending, 2 do
+    if tonumber(ending[i + 1]) > now then
+      excluded[ending[i]] = true
+    end
+  end
+end
+
 local function take_bridge()
   local key = ns .. 'voice_bridges'
   for _, number in ipairs(bridges) do
@@ -96,7 +106,9 @@ if m[1] then
   end
   -- Its server is offline, disabled or gone, or does not run it: placed anew as if it were new, save that it keeps
   -- its number.
+  local now = seconds()
   excluded[old_id] = true
+  exclude_ending(now)
   local former, chosen, why = { old_id, m[2], owner }, nil, nil
   local p = redis.call('HMGET', pending_key(id), 'server_id', 'previous', 'previous_pw', 'previous_tenant')
   if p[1] == old_id and p[2] ~= '' then
@@ -113,7 +125,6 @@ if m[1] then
   if not chosen then
     return { why }
   end
-  local now = seconds()
   owner = owner ~= '' and owner or tenant
   remember_old_copy(old_id, id, m[2], now)
   redis.call('ZREM', recent_key(old_id), id)
@@ -124,6 +135,8 @@ if m[1] then
   return { 'new', { chosen.id, password, m[3] or '', owner }, server_reply(chosen), 1 }
 end
 
+local now = seconds()
+exclude_ending(now)
 local chosen, why = choose()
 if not chosen then
   return { why }
@@ -137,5 +150,5 @@ redis.call('HSET', meeting_key(id), 'server_id', chosen.id, 'moderator_pw', pass
   'voice_bridge', bridge, 'tenant_id', tenant)
 redis.call('EXPIRE', meeting_key(id), ttl)
 redis.call('SADD', ns .. 'meetings', id)
-mark_pending(chosen, {}, seconds())
+mark_pending(chosen, {}, now)
 return { 'new', { chosen.id, password, bridge, tenant }, server_reply(chosen), 1 }
