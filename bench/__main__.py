@@ -113,6 +113,26 @@ def start(check: bool, rounds: int) -> None:
     show(measure(rounds), check)
 
 
+@main.command()
+@checked
+@rounds
+def administration(check: bool, rounds: int) -> None:
+    """Commands over SSH and on the command line."""
+    from bench.administration import measure
+
+    show(measure(rounds), check)
+
+
+@main.command()
+@checked
+@rounds
+def panic(check: bool, rounds: int) -> None:
+    """servers:panic of a dead server, and requests meanwhile."""
+    from bench.panic import measure
+
+    show(measure(rounds), check)
+
+
 @main.command("all")
 @checked
 @rounds
@@ -120,7 +140,7 @@ def start(check: bool, rounds: int) -> None:
 @click.option("--readme", is_flag=True, help="Put the tables into bench/README.md.")
 def everything(check: bool, rounds: int, seconds: int, readme: bool) -> None:
     """All comparisons, one after another."""
-    from bench import flat, getmeetings, memory, poll, requests, start
+    from bench import administration, flat, getmeetings, memory, panic, poll, requests, start
 
     def tables() -> Iterator[tuple[str, list[Figure]]]:
         yield from requests.measure(rounds, seconds)
@@ -129,6 +149,8 @@ def everything(check: bool, rounds: int, seconds: int, readme: bool) -> None:
         yield from flat.measure(rounds, seconds)
         yield from memory.measure(seconds)
         yield from start.measure(rounds)
+        yield from administration.measure(rounds)
+        yield from panic.measure(rounds)
 
     show(tables(), check, keep=readme)
 

@@ -14,8 +14,8 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The core of what is measured, and the core of everything that it is measured with.
@@ -224,7 +224,14 @@ class Bare(Process):
         self.wait_for(self.port, "/")
 
 
-def balancer_settings(redis: Redis, namespace: str, **more: str) -> dict[str, str]:
+class Addressed(Protocol):
+    """A Redis, or what stands in front of one."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def balancer_settings(redis: Addressed, namespace: str, **more: str) -> dict[str, str]:
     """The environment of a balancer in production."""
     return environment(
         SCALELITE_ENV="production",
@@ -240,10 +247,19 @@ def balancer_settings(redis: Redis, namespace: str, **more: str) -> dict[str, st
 class Balancer(Process):
     """`twistd -n scalelite` as in production: real Redis, access log into a file.
 
-    `profile`: a file for cProfile's statistics, written at the end. Without `wait` it may not answer yet.
+    `profile`: a file for cProfile's statistics, written at the end. Without `wait` it may not answer yet. `settings`
+    are further ones.
     """
 
-    def __init__(self, redis: Redis, namespace: str, *, profile: Path | None = None, wait: bool = True) -> None:
+    def __init__(
+        self,
+        redis: Addressed,
+        namespace: str,
+        *,
+        profile: Path | None = None,
+        wait: bool = True,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.port = free_port()
         self._logs = Path(tempfile.mkdtemp(prefix="bench-log-"))
         self.access_log = self._logs / "access.log"
@@ -252,7 +268,7 @@ class Balancer(Process):
             options += ["--profile", str(profile), "--profiler=cprofile", "--savestats"]
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *options, "scalelite"]
         bind, log = f"tcp://127.0.0.1:{self.port}", str(self.access_log)
-        env = balancer_settings(redis, namespace, BIND=bind, SCALELITE_ACCESS_LOG=log)
+        env = balancer_settings(redis, namespace, BIND=bind, SCALELITE_ACCESS_LOG=log, **settings)
         super().__init__(command, SERVER_CORE, env)
         if wait:
             self.wait_for(self.port, "/bigbluebutton/api")

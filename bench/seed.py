@@ -33,12 +33,32 @@ def seed(
     `meetings` more are recorded that no server knows. Unless `poller`, no instance that starts after this is let poll,
     so that it does not get in the way of what is measured.
     """
+    ports = simulator.ports[:servers]
+    record(redis, namespace, ports, filled=simulator.meetings, meetings=meetings, poller=poller)
+
+
+def record(
+    redis: Redis,
+    namespace: str,
+    ports: Sequence[int],
+    *,
+    filled: int = 0,
+    meetings: int = 0,
+    each: Sequence[int] = (),
+    poller: bool = False,
+) -> None:
+    """Put servers at these ports into the pool, enabled and online, whatever listens there.
+
+    `filled`: meetings that each of them was filled with; `meetings` that no server knows, spread over all of them;
+    `each`: how many more of these each server has. `poller` as in `seed`.
+    """
     order = {
         "url": redis.url,
         "namespace": namespace,
-        "ports": simulator.ports[:servers],
-        "filled": simulator.meetings,
+        "ports": list(ports),
+        "filled": filled,
         "more": meetings,
+        "each": list(each),
         "poller": poller,
     }
     done = subprocess.run(
@@ -52,6 +72,11 @@ def seed(
 def server_id(number: int) -> str:
     """The id of a simulator's server, counted from 0 as in its `ports`."""
     return f"server-{number:04}"
+
+
+def held_id(server: int, number: int) -> str:
+    """The id of one of the meetings that `each` gives a server, both counted from 0."""
+    return f"held-{server}-{number}"
 
 
 async def _fill(reactor: Any, order: dict[str, Any]) -> None:
@@ -73,6 +98,8 @@ async def _fill(reactor: Any, order: dict[str, Any]) -> None:
         # The ids that the simulator gives the meetings it is filled with.
         rows += ((f"filled-{number + 1}-{meeting}", name) for meeting in range(order["filled"]))
     rows += ((f"recorded-{number}", server_id(number % len(ports))) for number in range(order["more"]))
+    for number, count in enumerate(order["each"]):
+        rows += ((held_id(number, meeting), server_id(number)) for meeting in range(count))
     for start in range(0, len(rows), AT_ONCE):
         calls = []
         for number, (meeting_id, name) in enumerate(rows[start : start + AT_ONCE], start):
