@@ -10,17 +10,37 @@ class StorageError(Exception):
     """Files could not be moved, stored or removed; the text says what and why."""
 
 
+class Staged(Protocol):
+    """Files that are in the storage and not yet in their place. All methods raise StorageError, and may be repeated."""
+
+    def place(self, *, published: bool) -> None:
+        """Put the files in place of those kept of that format, published or not; the former ones are kept aside.
+
+        Readers see the former files or the new ones, never none and never a mixture.
+        """
+
+    def undo(self) -> None:
+        """Put the former files back, and drop the new ones."""
+
+    def finish(self) -> None:
+        """Drop the former files."""
+
+
 class Storage(Protocol):
     """Keeps the files of each format of each recording, published or unpublished. All methods raise StorageError.
 
     `record_id` and `playback_format` have been validated: letters, digits, `_` and `-` only.
     """
 
-    def place(self, playback_format: str, record_id: str, source: Path, *, published: bool) -> None:
-        """Take over the folder `source`, in place of what is kept of that format, published or not.
+    def stage(self, playback_format: str, record_id: str, source: Path, *, published: bool) -> Staged:
+        """Take over the folder `source`, flushed and ready to be placed; all that takes long is done here.
 
-        Readers see the former files or the new ones, never none and never a mixture; a crash leaves one of both.
+        `published` is where it will likely be placed. What an import of that recording left behind when it was
+        killed is put in order first.
         """
+
+    def place(self, playback_format: str, record_id: str, source: Path, *, published: bool) -> None:
+        """Stage, place and finish in one go; a crash leaves the former files or the new ones."""
 
     def publish(self, playback_format: str, record_id: str, *, published: bool) -> None:
         """Move a format's files to the published or the unpublished side; nothing to do if they are there.
@@ -33,3 +53,9 @@ class Storage(Protocol):
 
     def kept(self, record_id: str) -> list[tuple[str, bool]]:
         """The formats of which files are kept, each with whether they are published."""
+
+    def settle(self, record_id: str) -> None:
+        """Put in order what an import of that recording left behind when it was killed."""
+
+    def tidy(self, age: float) -> int:
+        """Put in order whatever was left behind over `age` seconds ago, of any recording; how many were."""
