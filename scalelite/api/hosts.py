@@ -11,6 +11,7 @@ from scalelite.api.replies import FORBIDDEN_HOST, Reply
 from scalelite.api.site import Request
 
 _log = Logger()
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _SUBDOMAIN = r"(?:[a-z0-9-]+\.)?"
 
 
@@ -21,6 +22,24 @@ def request_host(request: Request) -> str:
     if not raw:
         return ""
     return without_port(_last(raw))
+
+
+def url_prefix(request: Request) -> str:
+    """`scheme://host` as the client sees us, to begin URLs with: no slash at the end, no default port.
+
+    The scheme is what the first proxy tells (X-Forwarded-Proto). What is no host name becomes `localhost`: the
+    text ends up in links.
+    """
+    headers = request.requestHeaders
+    told = headers.getRawHeaders(b"X-Forwarded-Proto") or (b"",)
+    scheme = told[0].decode("latin-1").partition(",")[0].strip().lower()
+    if scheme not in ("http", "https"):
+        scheme = "https" if request.isSecure() else "http"
+    raw = headers.getRawHeaders(b"X-Forwarded-Host") or headers.getRawHeaders(b"Host") or (b"",)
+    host = _last(raw)
+    if not _HOST.fullmatch(host):
+        host = "localhost"
+    return f"{scheme}://{host.removesuffix(':443' if scheme == 'https' else ':80')}"
 
 
 def _last(raw: Sequence[bytes]) -> str:

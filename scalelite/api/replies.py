@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 import attrs
 
 from scalelite.bbb import errors, xml
@@ -18,6 +20,21 @@ class Reply:
     status: int = 200
     content_type: bytes = xml.CONTENT_TYPE
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@attrs.define(slots=True)
+class StreamedReply:
+    """An answer sent piece by piece, as its client takes it.
+
+    `chunks` is closed in any case, and not asked for anything after a HEAD or once the client is gone. What it
+    raises breaks the connection: the head is sent by then. `length` in bytes, where it is known.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    status: int = 200
+    content_type: bytes = xml.CONTENT_TYPE
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    length: int | None = None
 
 
 def error_reply(error: BBBError, status: int = 200) -> Reply:

@@ -21,12 +21,13 @@ from twisted.web import http, resource, server
 
 from scalelite.api import replies
 from scalelite.api.access_log import AccessLog
-from scalelite.api.replies import Reply
+from scalelite.api.replies import Reply, StreamedReply
+from scalelite.api.streaming import stream
 from scalelite.bbb.errors import BBBError
 from scalelite.bbb.query import MalformedQuery
 from scalelite.store.errors import StoreError
 
-Handler = Callable[["Request"], Reply | Coroutine[Any, Any, Reply]]
+Handler = Callable[["Request"], Reply | Coroutine[Any, Any, Reply | StreamedReply]]
 """Answers a request, at once or after waiting. A BBBError it raises becomes that error's XML."""
 
 Table = Mapping[bytes, Mapping[bytes, Handler]]
@@ -119,27 +120,49 @@ class Request(server.Request):
             return None
         return defer.Deferred.fromCoroutine(result).addBoth(self._answered)
 
-    def _answered(self, result: Reply | Failure) -> None:
+    def _answered(self, result: Reply | StreamedReply | Failure) -> defer.Deferred[None] | None:
         site: BalancerSite = self._site
+        if isinstance(result, StreamedReply):
+            return defer.Deferred.fromCoroutine(self._stream(result)).addBoth(self._streamed)
         reply = result if isinstance(result, Reply) else _error_reply(result, self)
         try:
             self.respond(reply)
         finally:
             site.request_done()
+        return None
+
+    def _streamed(self, result: Failure | None) -> None:
+        self._site.request_done()
+        if isinstance(result, Failure):
+            _log.failure("an answer could not be sent", failure=result)
 
     def respond(self, reply: Reply) -> None:
         """Write the whole answer in one go and end the request; nothing if the client is gone."""
         if self._disconnected or self.finished:
             return
+        body = reply.body
+        parts = self._head(reply, len(body))
+        if self.method != b"HEAD" and reply.status not in (204, 304):
+            parts.append(body)
+        self.channel.transport.write(b"".join(parts))
+        self.code = reply.status
+        self.startedWriting = 1
+        self.sentLength = len(body)
+        self.finish()
+
+    def _head(self, reply: Reply | StreamedReply, length: int | None) -> list[bytes]:
+        """The parts of the status line and the headers; `length` None for an answer that comes in chunks."""
         channel = self.channel
         site: BalancerSite = channel.site
         self.request_id = site.next_request_id()
-        body = reply.body
+        chunked = length is None and self.clientproto == b"HTTP/1.1"
         parts = [
             _STATUS_LINES[reply.status],
             site.date_header(),
             b"Content-Type: ", reply.content_type,
-            b"\r\nContent-Length: ", b"%d" % len(body), b"\r\n",
+            b"\r\nContent-Length: " if length is not None else b"\r\nTransfer-Encoding: " if chunked else b"",
+            b"%d" % length if length is not None else b"chunked" if chunked else b"",
+            b"\r\n",
             _SECURITY_HEADERS,
             b"X-Request-Id: ", self.request_id.encode(),
             b"\r\nX-Runtime: ", b"%.6f" % (time.perf_counter() - self.started), b"\r\n",
@@ -151,17 +174,23 @@ class Request(server.Request):
                 parts += (name, b": ", value, b"\r\n")
         if not any(name == b"Cache-Control" for name, _ in reply.headers):
             parts.append(_CACHE_CONTROL)
-        if not channel.persistent or site.draining:
+        if not channel.persistent or site.draining or (length is None and not chunked):
             channel.persistent = False
             parts.append(b"Connection: close\r\n")
         parts.append(b"\r\n")
-        if self.method != b"HEAD" and reply.status not in (204, 304):
-            parts.append(body)
-        channel.transport.write(b"".join(parts))
-        self.code = reply.status
-        self.startedWriting = 1
-        self.sentLength = len(body)
-        self.finish()
+        return parts
+
+    async def _stream(self, reply: StreamedReply) -> None:
+        try:
+            if self._disconnected or self.finished:
+                return
+            self.channel.transport.write(b"".join(self._head(reply, reply.length)))
+            self.code = reply.status
+            self.startedWriting = 1
+            if await stream(self, reply, self._site.clock, self._site.request_timeout):
+                self.finish()
+        finally:
+            await reply.chunks.aclose()
 
     def gotLength(self, length: int | None) -> None:
         """The headers are here: refuse at once a body that is declared too large."""
@@ -308,8 +337,8 @@ class BalancerSite(server.Site):
         self.active = 0
         self.draining = False
         self._access_log = access_log
-        self._clock = clock
-        self._request_timeout = request_timeout
+        self.clock = clock
+        self.request_timeout = request_timeout
         self._idle_timeout = idle_timeout
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
@@ -368,14 +397,14 @@ class BalancerSite(server.Site):
     async def drain(self, seconds: float) -> bool:
         """Take no more requests; wait up to `seconds` for those under way. Whether all of them got their answer."""
         self.draining = True
-        until = self._clock.seconds() + seconds
+        until = self.clock.seconds() + seconds
         for channel in list(self.channels):
             if not channel._handlingRequest and channel.begun is None:
                 channel.loseConnection()
         if self.active:
             self._drained = defer.Deferred()
             try:
-                await self._drained.addTimeout(seconds, self._clock)
+                await self._drained.addTimeout(seconds, self.clock)
             except defer.TimeoutError:
                 self._drained = None
         all_answered = not self.active
@@ -385,12 +414,12 @@ class BalancerSite(server.Site):
         if self.channels:
             self._emptied = defer.Deferred()
             try:
-                await self._emptied.addTimeout(max(1.0, until - self._clock.seconds()), self._clock)
+                await self._emptied.addTimeout(max(1.0, until - self.clock.seconds()), self.clock)
             except defer.TimeoutError:
                 self._emptied = None
         return all_answered
 
     def _sweep(self) -> None:
-        self.now = self._clock.seconds()
+        self.now = self.clock.seconds()
         for channel in list(self.channels):
-            channel.sweep(self.now, self._request_timeout, self._idle_timeout)
+            channel.sweep(self.now, self.request_timeout, self._idle_timeout)
