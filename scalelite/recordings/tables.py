@@ -108,7 +108,8 @@ callback_data: Final = Table(
 SCALELITE_TABLES: Final = (recordings, recording_metadata, playback_formats, thumbnails, callback_data)
 
 callbacks: Final = Table(
-    # Callback URLs by meeting and tenant: callback_data knows no tenants.
+    # Callback URLs by meeting and tenant: callback_data knows no tenants. Where a meeting's end is told, its own URL of
+    # ours says (cluster.callbacks).
     "balancer_callbacks",
     metadata,
     _id(),
@@ -116,7 +117,6 @@ callbacks: Final = Table(
     Column("meeting_id", String, nullable=False),
     Column("recording_ready_url", Text),
     Column("analytics_url", Text),
-    Column("meeting_ended_url", Text),
     Column("created_at", DateTime, nullable=False),
     Column("updated_at", DateTime, nullable=False),
     Index("index_balancer_callbacks_on_meeting", "meeting_id", "tenant_id", unique=True),
@@ -133,8 +133,11 @@ outbox: Final = Table(
     Column("tenant_id", String, nullable=False),
     Column("meeting_id", String, nullable=False),
     Column("record_id", String),
+    # "" where it is to be looked up when it is delivered
     Column("url", Text, nullable=False),
-    # JSON: what the kind needs to make its request
+    # host and port of the URL
+    Column("target", String, nullable=False),
+    # the report (JSON) or the query that is sent; "" for `recording_ready`
     Column("payload", Text, nullable=False),
     # makes that the same event is queued once only; NULL for any number
     Column("event_key", String),
@@ -146,6 +149,7 @@ outbox: Final = Table(
     Column("next_attempt_at", DateTime, nullable=False),
     Index("index_balancer_outbox_on_due", "state", "next_attempt_at"),
     Index("index_balancer_outbox_on_event_key", "event_key", unique=True),
+    Index("index_balancer_outbox_on_meeting", "meeting_id", "tenant_id"),
 )
 
 imports: Final = Table(
@@ -199,5 +203,7 @@ OWN_INDEXES: Final = (
         recordings.c.record_id,
         postgresql_ops={"record_id": "text_pattern_ops"},
     ),
+    # Scalelite looks for a meeting's callbacks without an index.
+    Index("index_balancer_callback_data_on_meeting_id", callback_data.c.meeting_id),
 )
 """Indexes that we add to Scalelite's tables."""
