@@ -45,8 +45,7 @@ class Recorder:
     @classmethod
     def of(cls, context: Context, call: Call) -> Self:
         """For a call of a command, which may change something or not."""
-        wanted = call.changes and call.command.needs_pool
-        return cls(context.pool.audit if wanted else None, context.actor, call.command.name, target(call))
+        return cls(context.pool.audit if recorded(call) else None, context.actor, call.command.name, target(call))
 
     async def begin(self) -> None:
         """Record that it is about to be done."""
@@ -79,6 +78,11 @@ class Recorder:
                 await self._audit.finish(self._number, entry)
         except StoreError as error:
             _log().error("the audit log could not be written: {error}", error=str(error))
+
+
+def recorded(call: Call) -> bool:
+    """Whether a call goes into the audit log, and by that into the process's log."""
+    return call.changes and call.command.needs_pool
 
 
 def target(call: Call) -> str:

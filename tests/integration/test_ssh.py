@@ -113,10 +113,28 @@ async def test_logins_and_commands_are_logged_but_never_arguments_that_may_be_se
     await door.client.run("no-such-command", "hunter2", key=door.ada)
     text = "\n".join(door.logged)
     assert "ada@laptop (admin, SHA256:" in text
-    assert "runs test:who server-1 *****: status 0" in text
+    assert " from 127.0.0.1): test:who server-1 *****: ok" in text
     assert "logs out of SSH from 127.0.0.1, as operator" in text
     assert "hunter2" not in text
     assert "no-such-command" not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("servers:cordon nobody", ["servers:cordon nobody: No server found with id: nobody"]),
+        ("tenants", ["runs tenants: status 1"]),
+        ("servers:cordon nobody --nonsense", ["runs servers:cordon: status 2"]),
+        ("rake status servers:cordon[nobody]", ["servers:cordon nobody: No server found", "runs status: status 1"]),
+        ("rake servers:cordon[nobody] servers:cordon[noone]", ["servers:cordon nobody: No server found"]),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_each_command_is_logged_once(door: Door, line: str, told: list[str]) -> None:
+    await door.client.run(line, key=door.ada)
+    lines = [text for text in door.logged if "servers:cordon" in text or "runs " in text]
+    assert len(lines) == len(told)
+    assert all(part in text for part, text in zip(told, lines, strict=True))
 
 
 @pytest_twisted.ensureDeferred

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scalelite.admin.audit import target
+from scalelite.admin.audit import recorded, target
 from scalelite.admin.console import Console
 from scalelite.admin.line import HelpWanted, parse
 from scalelite.admin.run import error_line, run
@@ -232,7 +232,10 @@ class OperatorSession:
             return failure.status, False
         began = self._house.pool.clock.seconds()
         status = await self._perform(calls)
-        self._tell(", ".join(map(described, calls)), status, self._house.pool.clock.seconds() - began)
+        # The others are told by the audit log.
+        told = [described(call) for call in calls if not recorded(call)]
+        if told:
+            self._tell(", ".join(told), status, self._house.pool.clock.seconds() - began)
         return status, False
 
     async def _perform(self, calls: Sequence[Call]) -> int:
