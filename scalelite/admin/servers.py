@@ -37,12 +37,16 @@ WARNING: You are trying to disable a server with active load. You should use the
 CLEARED = "meetings cleared"
 
 SERVER_ID = Argument("id", "The server's id, as `servers` shows it.")
+SERVER_IDS = Argument("id", "The servers' ids.", many=True)
 REMOVE_FORCED = Flag("force", "Remove it although meetings are recorded there. They are forgotten, not ended.")
 
 
 async def find_server(context: Context, call: Call) -> Server:
     """The server that the argument `id` names. Raises Failed if there is none."""
-    server_id = call.get("id") or ""
+    return await _find(context, call.get("id") or "")
+
+
+async def _find(context: Context, server_id: str) -> Server:
     server = await context.pool.servers.find(server_id)
     if server is None:
         raise Failed(f"No server found with id: {shown(server_id)}")
@@ -163,15 +167,16 @@ def _switch(state: ServerState, verb: str) -> Callable[[Context, Call], Coroutin
     async def switch(context: Context, call: Call) -> int:
         from scalelite.cluster.operations.servers import ServerGone, change_state
 
-        server = await find_server(context, call)
-        context.console.out(f"{verb} server {shown(server.id)}...")
-        try:
-            await change_state(context.pool.servers, server.id, state)
-        except (ServerGone, StoreError) as error:
-            if state is ServerState.CORDONED:
-                raise Failed(f"Failed to cordon server {shown(server.id)} - {error}") from error
-            raise Failed(str(error)) from error
-        context.console.out("OK")
+        # One name that is wrong, and nothing is changed.
+        for server in [await _find(context, server_id) for server_id in call.get("id") or ("",)]:
+            context.console.out(f"{verb} server {shown(server.id)}...")
+            try:
+                await change_state(context.pool.servers, server.id, state)
+            except (ServerGone, StoreError) as error:
+                if state is ServerState.CORDONED:
+                    raise Failed(f"Failed to cordon server {shown(server.id)} - {error}") from error
+                raise Failed(str(error)) from error
+            context.console.out("OK")
         return OK
 
     return switch
@@ -297,16 +302,16 @@ COMMANDS = (
     Command(
         "servers:enable",
         _switch(ServerState.ENABLED, "Enabling"),
-        "Let a server take new meetings.\n\nA disabled one does so from the next poll on, a cordoned one at once.",
-        "servers:enable bbb1.example.com",
-        (SERVER_ID,),
+        "Let servers take new meetings.\n\nA disabled one does so from the next poll on, a cordoned one at once.",
+        "servers:enable bbb1.example.com bbb2.example.com",
+        (SERVER_IDS,),
     ),
     Command(
         "servers:cordon",
         _switch(ServerState.CORDONED, "Cordoning"),
-        "Drain a server: no new meetings, running ones go on.\n\nOnce it is empty, it is disabled.",
+        "Drain servers: no new meetings, running ones go on.\n\nOnce one is empty, it is disabled.",
         "servers:cordon bbb1.example.com",
-        (SERVER_ID,),
+        (SERVER_IDS,),
     ),
     Command(
         "servers:disable",

@@ -261,6 +261,21 @@ async def test_enable_and_cordon_say_what_they_do(balancer: Balancer, desk: Desk
     assert await state_of(balancer, "s1") == "cordoned"
 
 
+@both
+@pytest_twisted.ensureDeferred
+async def test_several_servers_are_switched_at_once_or_none_if_one_is_unknown(
+    balancer: Balancer, desk: Desk, spelling: str
+) -> None:
+    for server_id in ("s1", "s2"):
+        await balancer.parts.servers.add(server_id, URL, "s")
+    refused = await desk.run(*spelled(spelling, "servers:enable", "s1", "s3"))
+    assert refused == Result(1, "", "ERROR: No server found with id: s3\n")
+    assert await state_of(balancer, "s1") == "disabled"
+    result = await desk.run(*spelled(spelling, "servers:enable", "s1", "s2"))
+    assert result == Result(0, "Enabling server s1...\nOK\nEnabling server s2...\nOK\n", "")
+    assert [await state_of(balancer, s) for s in ("s1", "s2")] == ["enabled", "enabled"]
+
+
 @pytest_twisted.ensureDeferred
 async def test_commands_of_a_rake_line_run_in_order_up_to_the_first_that_fails(balancer: Balancer, desk: Desk) -> None:
     for server_id in ("s1", "s2", "s3"):

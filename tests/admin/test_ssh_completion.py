@@ -60,12 +60,26 @@ async def test_ids_are_offered_as_they_are_in_the_store(balancer: Balancer, desk
     await balancer.add_server("s2")
     await balancer.parts.tenants.add("t1", "school", "secret")
     assert await offered(desk, "servers:enable ") == ["s1", "s2"]
-    assert await offered(desk, "servers:enable s1 ") == []
+    assert await offered(desk, "servers:disable s1 ") == []
     assert await offered(desk, "servers:panic s1 ") == ["false", "true"]
     assert await offered(desk, "servers:panic --yes ") == ["s1", "s2"]
     assert await offered(desk, "why ") == ["'a room'", "room-1", "room-2"]
-    assert await offered(desk, "meetings:end room-1 roo") == ["room-1", "room-2"]
+    assert await offered(desk, "meetings:end roo") == ["room-1", "room-2"]
     assert await offered(desk, "tenants:remove ") == ["t1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_id_of_a_list_is_completed_and_none_is_offered_twice(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "room-1", "room-2", "group:room-3", server_id="s1")
+    await balancer.add_server("s2")
+    assert await offered(desk, "servers:enable s1 ") == ["s2"]
+    assert await offered(desk, "servers:cordon s2 s") == ["s1"]
+    assert await offered(desk, "servers:enable s1 s2 ") == []
+    assert await offered(desk, "servers:meeting_list s1:") == ["s1:s2"]
+    assert await offered(desk, "meetings:end room-1 roo") == ["room-2"]
+    assert await offered(desk, "meetings:end room-1:roo") == ["room-1:room-2"]
+    assert await offered(desk, "meetings:end room-1 room-1") == ["room-1"]
+    assert await offered(desk, "meetings:end group:r") == ["group:room-1", "group:room-2", "group:room-3"]
 
 
 @pytest_twisted.ensureDeferred

@@ -46,12 +46,21 @@ class Completer:
             return ()
         if word.startswith("-"):
             return ["--help", *(f"--{name}" for flag in command.flags for name in (flag.name, *flag.aliases))]
-        place = sum(not given.startswith("--") for given in words[1:])
+        given = [word for word in words[1:] if not word.startswith("--")]
+        place = len(given)
         if command.arguments and command.arguments[-1].many:
             place = min(place, len(command.arguments) - 1)
         if place >= len(command.arguments):
             return ()
-        return await self._values(command, command.arguments[place], word)
+        argument = command.arguments[place]
+        found = list(await self._values(command, argument, word))
+        head, colon, tail = word.rpartition(":")
+        if argument.many and argument.name == "ids" and colon:
+            # Several ids joined to one word; but an id may have colons of its own, too.
+            found += [f"{head}:{value}" for value in await self._values(command, argument, tail)]
+        # In a list, what stands there already is of no more use.
+        there = {*given[place:], *head.split(":")} if argument.many else set()
+        return [value for value in found if value == word or value.removeprefix(f"{head}:") not in there]
 
     async def _values(self, command: Command, argument: Argument, word: str) -> Sequence[str]:
         if argument.read is read_boolean:
