@@ -14,12 +14,16 @@ NO_CACHE = ((b"Cache-Control", b"no-cache"),)
 
 @attrs.define(slots=True)
 class Reply:
-    """A complete answer: body in bytes, HTTP status, content type, further headers."""
+    """A complete answer: body in bytes, HTTP status, content type (none if empty), further headers.
+
+    `framed`: pages of other sites may show it in a frame.
+    """
 
     body: bytes
     status: int = 200
     content_type: bytes = xml.CONTENT_TYPE
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    framed: bool = False
 
 
 @attrs.define(slots=True)
@@ -35,6 +39,7 @@ class StreamedReply:
     content_type: bytes = xml.CONTENT_TYPE
     headers: tuple[tuple[bytes, bytes], ...] = ()
     length: int | None = None
+    framed: bool = False
 
 
 def error_reply(error: BBBError, status: int = 200) -> Reply:

@@ -37,7 +37,8 @@ MAX_LINE = 128 * 1024
 """Bytes of a request line or header: queries of create carry whole welcome texts."""
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_SECURITY_HEADERS = b"X-Content-Type-Options: nosniff\r\nX-Frame-Options: SAMEORIGIN\r\n"
+_NO_SNIFFING = b"X-Content-Type-Options: nosniff\r\n"
+_SECURITY_HEADERS = _NO_SNIFFING + b"X-Frame-Options: SAMEORIGIN\r\n"
 _CACHE_CONTROL = b"Cache-Control: max-age=0, private, must-revalidate\r\n"
 
 _ABSOLUTE = re.compile(rb"https?://[^/]*")
@@ -159,16 +160,16 @@ class Request(server.Request):
         parts = [
             _STATUS_LINES[reply.status],
             site.date_header(),
-            b"Content-Type: ", reply.content_type,
-            b"\r\nContent-Length: " if length is not None else b"\r\nTransfer-Encoding: " if chunked else b"",
-            b"%d" % length if length is not None else b"chunked" if chunked else b"",
-            b"\r\n",
-            _SECURITY_HEADERS,
+            b"Content-Type: " if reply.content_type else b"", reply.content_type,
+            b"\r\n" if reply.content_type else b"",
+            b"Content-Length: %d\r\n" % length if length is not None
+            else b"Transfer-Encoding: chunked\r\n" if chunked else b"",
+            _NO_SNIFFING if reply.framed else _SECURITY_HEADERS,
             b"X-Request-Id: ", self.request_id.encode(),
             b"\r\nX-Runtime: ", b"%.6f" % (time.perf_counter() - self.started), b"\r\n",
         ]  # fmt: skip
-        if reply.status == 204:
-            del parts[2:7]
+        if reply.status in (204, 304):
+            del parts[2:6]
         if reply.headers:
             for name, value in reply.headers:
                 parts += (name, b": ", value, b"\r\n")
