@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import shutil
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -13,15 +17,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from scalelite.admin.ssh import ssh_keys
 from scalelite.bbb.checksum import digest
 from scalelite.cluster.records import ServerState
 from scalelite.settings import Settings
 from scalelite.simulator import Simulator
+from scalelite.store.embedded import find_server
 from scalelite.store.errors import StoreError
 from scalelite.store.servers import ServerStore
 
 SERVER_IDS: Final = ("demo-1", "demo-2", "demo-3")
 PREFERRED_PORT: Final = 3000
+SSH_PORTS: Final = range(2222, 2232)
 MEETING_ID: Final = "demo"
 #: Seconds between two attempts to reach the store at the start, and how many there are.
 RETRY: Final = 0.5
@@ -33,9 +40,9 @@ class NotInProduction(Exception):
 
 
 def demo_environ(environ: Mapping[str, str], *, taken: Callable[[int], bool]) -> dict[str, str]:
-    """`environ` with what the demonstration needs and nobody has set: a secret, a place to listen, quick polls.
+    """`environ` with what the demonstration needs and nobody has set: a secret, places to listen, quick polls.
 
-    Listens on this machine only unless `BIND` is set, on a free port if the usual one is `taken`. Raises
+    Listens on this machine only unless `BIND` is set, on free ports if the usual ones are `taken`. Raises
     NotInProduction.
     """
     made = {name: value for name, value in environ.items() if value.strip()}
@@ -46,6 +53,10 @@ def demo_environ(environ: Mapping[str, str], *, taken: Callable[[int], bool]) ->
     if "BIND" not in made:
         port = made.get("PORT") or ("0" if taken(PREFERRED_PORT) else str(PREFERRED_PORT))
         made["BIND"] = f"tcp://127.0.0.1:{port}"
+    if "SCALELITE_SSH_PORT" not in made:
+        # Known beforehand, so that it can be printed; if all are taken, the log tells which one it is.
+        free = (port for port in SSH_PORTS if not taken(port))
+        made["SCALELITE_SSH_PORT"] = str(next(free, 0))
     made.setdefault("POLL_INTERVAL", "10")
     return made
 
@@ -105,10 +116,46 @@ Open these in a browser, or with curl, in this order:
     {link("join", moderator)}
   join as attendee
     {link("join", attendee)}
-
+{administration(settings)}
 Ctrl-C ends the balancer and the simulated servers.
 
 """
+
+
+def administration(settings: Settings) -> str:
+    """How to look after the pool meanwhile, by the command line and over SSH; "" if by neither."""
+    redis = settings.redis
+    shared = redis.configured or bool(redis.sentinels) or find_server() is not None
+    ways = [f"    {command_line()} status\n"] if shared else []
+    keys = ssh_keys(settings)
+    if keys is not None:
+        port = settings.ssh_port or "PORT"
+        host = settings.ssh_bind.strip("[]")
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        ways += [
+            f"    cat ~/.ssh/*.pub >> {shlex.quote(from_here(keys))}\n"
+            f"    ssh -p {port} {here} status\n"
+            f"    ssh -p {port} {here}          # a shell: help, watch, Tab completes\n"
+        ]
+        if not settings.ssh_port:
+            ways.append("    (the log names the PORT)\n")
+    if not ways:
+        return ""
+    return "\nSee what the servers do, in another terminal and this folder:\n\n" + "\n".join(ways)
+
+
+def command_line() -> str:
+    """How the command line of this installation is called."""
+    script = Path(sys.executable).with_name("scalelite")
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m scalelite.admin.cli"
+    found = shutil.which("scalelite")
+    return "scalelite" if found and Path(found) == script else shlex.quote(from_here(script))
+
+
+def from_here(path: Path) -> str:
+    """The path as short as it can be written in the working folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class Demo(Service):

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
 
 from scalelite.bbb.checksum import verify
-from scalelite.demo import SERVER_IDS, Demo, NotInProduction, address, demo_environ, leaflet, port_taken
+from scalelite.demo import (
+    SERVER_IDS,
+    Demo,
+    NotInProduction,
+    address,
+    administration,
+    command_line,
+    demo_environ,
+    leaflet,
+    port_taken,
+)
 from scalelite.settings import Settings, load_settings
+from scalelite.settings.redis import RedisSettings
 from tests.balancer import Balancer, reactor
 
 
@@ -33,6 +46,7 @@ def test_what_was_set_stays() -> None:
         "BIND": "unix:///run/x.sock",
         "POLL_INTERVAL": "3",
         "REDIS_URL": "redis://host",
+        "SCALELITE_SSH_PORT": "22",
     }
     assert environ(**given) == given
 
@@ -99,6 +113,48 @@ def test_the_printed_links_are_signed(algorithm: str) -> None:
 
 def test_a_unix_socket_comes_with_a_hint_how_to_reach_it() -> None:
     assert "curl --unix-socket /run/x.sock" in leaflet(Settings.for_tests(), ["unix:///run/x.sock"])
+
+
+@pytest.mark.parametrize(
+    ("taken", "port"),
+    [(set(), "2222"), ({2222, 2223}, "2224"), (set(range(2222, 2300)), "0")],
+)
+def test_ssh_is_on_a_port_that_nobody_has(taken: set[int], port: str) -> None:
+    assert demo_environ({}, taken=taken.__contains__)["SCALELITE_SSH_PORT"] == port
+
+
+def development(**settings: Any) -> Settings:
+    return Settings.for_tests(environment="development", data_dir=Path.cwd() / "var", **settings)
+
+
+def test_it_tells_how_to_administer_the_pool_from_another_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    text = leaflet(development(ssh_port=2223, redis=RedisSettings(configured=True)), ["tcp://127.0.0.1:3000"])
+    assert "    /no/such/python -m scalelite.admin.cli status\n" in text
+    assert "    cat ~/.ssh/*.pub >> var/ssh_authorized_keys\n    ssh -p 2223 127.0.0.1 status\n" in text
+
+
+def test_the_command_line_is_named_by_its_shortest_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / ".venv" / "bin" / "scalelite"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script.with_name("python")))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command_line() == str(script)
+    monkeypatch.chdir(tmp_path)
+    assert command_line() == ".venv/bin/scalelite"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert command_line() == "scalelite"
+
+
+def test_what_cannot_reach_the_pool_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without redis-server, the store is in the balancer's own memory.
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("scalelite.store.embedded._SERVERS", ("no-such-server",))
+    assert "    ssh -p PORT 127.0.0.1 status\n" in administration(development(ssh_port=0))
+    assert "cli status" not in administration(development())
+    assert administration(development(ssh_disabled=True)) == ""
 
 
 async def online(balancer: Balancer) -> list[str]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.openssh import OpenSSH
 from tests.integration.processes import (
     NAMESPACE,
     PATIENCE,
@@ -85,6 +86,30 @@ def test_the_printed_links_work(folder: Path, workers: str, store: str) -> None:
             pages.append(answer)
         assert ["Moderator" in pages[0], "Attendee" in pages[1]] == [True, True]
         assert demo.stop() == 0
+
+
+def test_the_printed_commands_work(folder: Path) -> None:
+    # `ssh` itself would use the keys of whoever runs the tests.
+    client = OpenSSH(folder, 0)
+    key = client.make_key("ada")
+    with Demo(folder, SCALELITE_SSH_DISABLED="false", HOME=str(folder)) as demo:
+        assert demo.links
+        lines = [line.strip() for line in demo.text.splitlines()]
+        (status,) = [line for line in lines if line.endswith(" status") and not line.startswith("ssh")]
+        (authorise,) = [line for line in lines if line.startswith("cat ")]
+        (over_ssh,) = [line for line in lines if line.startswith("ssh ") and line.endswith(" status")]
+        shown = subprocess.run(
+            status, shell=True, check=True, capture_output=True, text=True, cwd=folder, env=environment()
+        )
+        assert (shown.stdout.count("online"), shown.stderr) == (3, "")
+        (folder / ".ssh").mkdir()
+        shutil.copy(f"{key}.pub", folder / ".ssh" / "id_ed25519.pub")
+        subprocess.run(authorise, shell=True, check=True, cwd=folder, env={**environment(), "HOME": str(folder)})
+        client.port = int(over_ssh.split()[2])
+        again = subprocess.run(
+            client.command(["status"], [key], ()), check=True, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert again.stdout == shown.stdout
 
 
 def test_a_terminal_gets_readable_lines_and_ctrl_c_ends_everything(folder: Path) -> None:
