@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from scalelite.settings import parse
+from scalelite.settings.database_url import read_database_url, rooted
 from scalelite.settings.model import Settings
-from scalelite.settings.parse import Malformed
+from scalelite.settings.parse import Malformed, shown
 from scalelite.settings.problems import SettingsError, problem
 from scalelite.settings.redis import DEFAULT_NAMESPACES, RedisSettings
 from scalelite.settings.redis_store import FILE_NAME, StoreFile, read_store_file
@@ -141,10 +142,11 @@ class _Loader:
 
     def _rooted(self, settings: Settings) -> Settings:
         """Relative paths taken from the root, those of the defaults as well."""
-        log, keys = settings.access_log, settings.ssh_authorized_keys
+        log, keys, url = settings.access_log, settings.ssh_authorized_keys, settings.database_url
         return attrs.evolve(
             settings,
             data_dir=self._root / settings.data_dir,
+            database_url=None if url is None else rooted(url, self._root),
             ssh_authorized_keys=None if keys is None else self._root / keys,
             access_log=log if log in {"-", "off"} else str(self._root / log),
         )
@@ -161,6 +163,8 @@ class _Loader:
             self._problems.append(
                 f"VOICE_BRIDGE_MIN={settings.voice_bridge_min} is above VOICE_BRIDGE_MAX={settings.voice_bridge_max}"
             )
+        if settings.database_url is not None and not settings.db_disabled:
+            self._check_database(settings.database_url, settings.environment)
         if not settings.dialin_password and (settings.fsapi_password == "" or settings.multitenancy_enabled):
             self._warnings.append(
                 "FSAPI_PASSWORD is empty, or unset without a LOADBALANCER_SECRET: /fsapi answers without a password."
@@ -182,3 +186,13 @@ class _Loader:
             self._warnings.append("URL_HOST is unset: requests for any host are answered (DNS rebinding).")
         if settings.database_url is None and not self._text("DATABASE_URL"):
             self._warnings.append("DATABASE_URL is unset: no database for recordings is configured.")
+
+    def _check_database(self, text: str, environment: str) -> None:
+        url = read_database_url(text)
+        if url.ignored:
+            self._warnings.append(f"DATABASE_URL: unknown options are ignored: {', '.join(map(shown, url.ignored))}.")
+        if url.engine == "sqlite" and environment == "production":
+            self._warnings.append(
+                "DATABASE_URL is an SQLite file: it serves one machine only, and Scalelite cannot take it over. "
+                "PostgreSQL is meant for production."
+            )

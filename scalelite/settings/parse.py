@@ -133,12 +133,6 @@ def _read_log_level(text: str) -> str:
     return _LOG_LEVELS[text.lower()]
 
 
-def _read_database_url(text: str) -> str:
-    if not re.match(r"(postgres|postgresql|sqlite|sqlite3)(\+[a-z0-9]+)?:", text):
-        raise Malformed
-    return text
-
-
 def one_of(*choices: str) -> Callable[[str], str]:
     """A reader of one of these words, in any letter case."""
 
@@ -172,7 +166,6 @@ parameters: Kind[Mapping[str, str]] = Kind("`name=value` items, joined by `,`", 
 names: Kind[frozenset[str]] = Kind("names, joined by `,`", _read_names)
 formats: Kind[tuple[str, ...]] = Kind("names, joined by `:`", _read_formats, ":")
 log_level: Kind[str] = Kind("`debug`, `info`, `warn`, `error` or `fatal`", _read_log_level)
-database_url: Kind[str] = Kind("URL such as `postgresql://user:password@host:5432/database`", _read_database_url)
 
 
 def split_secrets(single: str | None, several: str | None) -> tuple[bytes, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from scalelite.settings import parse
+from scalelite.settings.database_url import database_url_kind, sqlite_url
 from scalelite.settings.doors import DoorSettings
 from scalelite.settings.parse import Kind, decimal, whole
 from scalelite.settings.variables import MIB, computed, setting_in
@@ -48,7 +49,7 @@ class RecordingSettings(DoorSettings):
     #: None: `sqlite_file` in development, elsewhere no database.
     database_url: str | None = _database(
         "DATABASE_URL",
-        parse.database_url,
+        database_url_kind,
         "The SQL database of recordings and callbacks.",
         default=None,
         default_text="in development the SQLite file `scalelite.sqlite3` in `SCALELITE_DATA_DIR`; elsewhere no "
@@ -278,7 +279,7 @@ class RecordingSettings(DoorSettings):
         if self.db_disabled:
             return None
         if self.database_url is None and self.environment == "development":
-            return f"sqlite:///{self.data_dir.absolute() / 'scalelite.sqlite3'}"
+            return sqlite_url(self.data_dir.absolute() / "scalelite.sqlite3")
         return self.database_url
 
     @property

@@ -55,7 +55,7 @@ def test_secrets_are_shown_when_asked_for(secretive: Settings) -> None:
         ("REDIS_URL", "redis://:pw@[::1]/1", "= redis://:********@[::1]:6379/1"),
         ("REDIS_URL", "unix:///a", "= unix:///a?db=0"),
         ("REDIS_URL", "", "= (unset)"),
-        ("DATABASE_URL", "sqlite:///a.db", "= sqlite:///a.db"),
+        ("DATABASE_URL", "sqlite:////a.db", "= sqlite:////a.db"),
         ("BUILD_NUMBER", "\udcff", "= \\udcff"),
     ],
 )
