@@ -35,6 +35,8 @@ ACTIVE_LOAD = """\
 WARNING: You are trying to disable a server with active load. You should use the cordon option if
           you do not want to clear all the meetings"""
 CLEARED = "meetings cleared"
+#: The share of a command's deadline in which servers are asked; in the rest, records are dropped.
+ASKING = 0.9
 
 SERVER_ID = Argument("id", "The server's id, as `servers` shows it.")
 SERVER_IDS = Argument("id", "The servers' ids.", many=True)
@@ -238,7 +240,8 @@ def _clearance(context: Context) -> ServerClearance:
     from scalelite.cluster.operations.servers import ServerClearance
 
     pool = context.pool
-    return ServerClearance(pool.servers, pool.meetings, lambda: pool.client, pool.clock, context.deadline)
+    deadline = context.deadline * ASKING
+    return ServerClearance(pool.servers, pool.meetings, lambda: pool.client, pool.clock, deadline)
 
 
 def _printer(progress: Progress) -> Callable[[Clearing | NotEnded], None]:
