@@ -184,6 +184,11 @@ class _Loader:
             )
         if settings.url_host is None and not self._text("URL_HOST"):
             self._warnings.append("URL_HOST is unset: requests for any host are answered (DNS rebinding).")
+        if settings.api_secret is None and settings.loadbalancer_secrets and not settings.api_disabled:
+            self._warnings.append(
+                "SCALELITE_API_SECRET is unset: every front-end can administer the pool by the REST API, for it takes "
+                "their secrets. Set one of its own (openssl rand -hex 32), or SCALELITE_API_DISABLED=true."
+            )
         if settings.database_url is None and not self._text("DATABASE_URL"):
             self._warnings.append("DATABASE_URL is unset: no database for recordings is configured.")
 

@@ -373,6 +373,7 @@ def test_production_logs_into_its_file_unless_told_otherwise(folder: Path) -> No
         warnings = printed.read_text().splitlines()
         assert [line.partition(" is unset")[0] for line in warnings] == [
             "scalelite: WARNING: URL_HOST",
+            "scalelite: WARNING: SCALELITE_API_SECRET",
             "scalelite: WARNING: DATABASE_URL",
         ]
     with Program(folder, RAILS_LOG_TO_STDOUT="true", **production) as program:

@@ -18,6 +18,7 @@ PRODUCTION = {
     "URL_HOST": "bbb.example.com",
     "REDIS_URL": "redis://localhost",
     "DATABASE_URL": "postgresql://localhost/scalelite",
+    "SCALELITE_API_SECRET": "for operators",
 }
 
 
@@ -261,10 +262,26 @@ def test_production_starts_with_the_secret_list_or_with_tenants(tmp_path: Path, 
     assert load_settings({**PRODUCTION, **change}, root=tmp_path).environment == "production"
 
 
-@pytest.mark.parametrize("missing", ["URL_HOST", "REDIS_URL", "DATABASE_URL"])
+@pytest.mark.parametrize("missing", ["URL_HOST", "REDIS_URL", "DATABASE_URL", "SCALELITE_API_SECRET"])
 def test_production_warns_of_what_is_unset(tmp_path: Path, missing: str) -> None:
     (warning,) = load_settings({**PRODUCTION, missing: ""}, root=tmp_path).warnings
     assert warning.startswith(f"{missing} is unset")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"SCALELITE_API_DISABLED": "true"},
+        {"LOADBALANCER_SECRET": "", "MULTITENANCY_ENABLED": "true", "FSAPI_PASSWORD": "x"},
+        {"RAILS_ENV": "development"},
+    ],
+    ids=["no REST API", "no front-end's secret", "development"],
+)
+def test_a_rest_api_that_no_front_end_can_use_needs_no_secret_of_its_own(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    settings = load_settings({**PRODUCTION, "SCALELITE_API_SECRET": "", **change}, root=tmp_path)
+    assert not any("SCALELITE_API_SECRET" in warning for warning in settings.warnings)
 
 
 def test_a_complete_production_environment_gives_no_warning(tmp_path: Path) -> None:
