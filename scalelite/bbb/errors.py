@@ -36,6 +36,27 @@ class RecordingsNotFound(BBBError):
         super().__init__("notFound", "We could not find recordings")
 
 
+class MissingRecordID(BBBError):
+    """The parameter recordID is absent or blank."""
+
+    def __init__(self) -> None:
+        super().__init__("missingParamRecordID", "You must specify a recordID.")
+
+
+class MissingPublish(BBBError):
+    """The parameter publish is absent or blank."""
+
+    def __init__(self) -> None:
+        super().__init__("missingParamPublish", "You must specify a publish value true or false.")
+
+
+class MissingFilter(BBBError):
+    """getRecordings was asked for all recordings, where that is switched off."""
+
+    def __init__(self) -> None:
+        super().__init__("missingParameters", "param meetingID or recordID must be included.")
+
+
 class MissingMeetingID(BBBError):
     """The parameter meetingID is absent or blank."""
 
@@ -84,6 +105,8 @@ MEETING_UNREACHABLE = "Unable to access meeting on server."
 SERVER_UNREACHABLE = "Unable to access server."
 INSERT_FAILED = "Unable to insert document on server."
 SEND_CHAT_FAILED = "Unable to send chat message on server."
+PUBLISH_FAILED = "Unable to publish/unpublish recording."
+DELETE_FAILED = "Unable to delete recording."
 STORE_UNREACHABLE = "Unable to access the data store."
 MALFORMED_REQUEST = "The request could not be parsed."
 REQUEST_TOO_LARGE = "The request is too large."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
+from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 import attrs
@@ -87,6 +89,21 @@ def printable(text: str) -> str:
         c if (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff") or c in "\t\n\r" else "\ufffd"
         for c in text
     )
+
+
+@lru_cache(maxsize=4096)
+def is_element_name(name: str | None) -> bool:
+    """Whether an XML element can be called so, by the strictest reading: XML 1.0's first editions, and no prefix."""
+    if not name or len(name) > 255:
+        return False
+    seen: list[str] = []
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.StartElementHandler = lambda tag, attributes: seen.append(tag)
+    try:
+        parser.Parse(f"<{name}/>", True)
+    except (expat.ExpatError, ValueError):
+        return False
+    return seen == [name]
 
 
 def render(elements: Iterable[tuple[str, str]]) -> bytes:
