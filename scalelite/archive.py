@@ -5,16 +5,24 @@ SQLAlchemy is imported where there is a database only: it takes a while.
 
 from __future__ import annotations
 
+import hmac
+import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import IService
+from twisted.internet.threads import deferToThreadPool
 
 from scalelite.settings import Settings
 from scalelite.store.connection import Redis
+from scalelite.store.recording_tokens import RecordingTokens
 
 if TYPE_CHECKING:
+    from scalelite.api.admission import Admission
+    from scalelite.api.playback import Playback
     from scalelite.recordings.database import Database
+    from scalelite.recordings.playback_lookup import PlaybackLookup
 
 
 @attrs.frozen
@@ -25,13 +33,26 @@ class Archive:
     settings: Settings
     redis: Redis
     database: Database
+    tokens: RecordingTokens
+    #: Must be told of recordings that change.
+    lookup: PlaybackLookup
 
 
 def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | None:
     """The archive; None where there is no database. Nothing is connected yet."""
     if settings.effective_database_url is None:
         return None
-    return Archive(reactor, settings, redis, _database(reactor, settings, settings.effective_database_url))
+    from scalelite.recordings.playback_lookup import PlaybackLookup
+
+    database = _database(reactor, settings, settings.effective_database_url)
+    return Archive(
+        reactor,
+        settings,
+        redis,
+        database,
+        RecordingTokens(redis, settings.redis.prefix, settings.protected_recordings_token_timeout),
+        PlaybackLookup(database, reactor, deadline=settings.db_timeout),
+    )
 
 
 def _database(reactor: Any, settings: Settings, url: str) -> Database:
@@ -55,3 +76,49 @@ def shared_services(archive: Archive) -> list[IService]:
 def leading_services(archive: Archive) -> list[IService]:  # noqa: ARG001
     """What runs in the first process only, beside the poller: it may elect a leader among several instances."""
     return []
+
+
+def playback(archive: Archive, admission: Admission) -> Playback:
+    """The routes of playback."""
+    from scalelite.api.playback import Playback, PlaybackRules
+    from scalelite.api.playback_files import RecordingFiles
+    from scalelite.api.playback_pages import playback_pages
+    from scalelite.recordings.cookies import PlaybackCookies
+
+    settings, reactor = archive.settings, archive.reactor
+
+    def in_thread(work: Any, *args: Any) -> Any:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), work, *args)
+
+    cloudfront = None
+    if settings.cloudfront_url and settings.cf_key_pair_id and settings.cf_private_key_b64:
+        # The library takes a while to import.
+        from scalelite.recordings.cloudfront import CloudFront, read_key
+
+        key = read_key(settings.cf_private_key_b64)
+        cloudfront = CloudFront(settings.cloudfront_url, settings.cf_key_pair_id, key, time.time)
+    return Playback(
+        archive.lookup,
+        archive.tokens,
+        PlaybackCookies(_cookie_key(settings), settings.protected_recordings_timeout, time.time),
+        admission,
+        playback_pages(settings.default_locale),
+        PlaybackRules(
+            settings.recording_playback_formats,
+            settings.protected_recordings_enabled,
+            secure_only=settings.environment == "production",
+        ),
+        files=RecordingFiles(settings.recording_publish_dir.absolute(), in_thread)
+        if settings.serve_recordings
+        else None,
+        cloudfront=cloudfront,
+    )
+
+
+def _cookie_key(settings: Settings) -> bytes:
+    """SECRET_KEY_BASE, which production insists on; else one that all processes can make, or a key of this one's."""
+    if settings.secret_key_base:
+        return settings.secret_key_base.encode("utf-8", "surrogateescape")
+    if settings.loadbalancer_secrets:
+        return hmac.digest(settings.loadbalancer_secrets[0], b"playback cookies", "sha256")
+    return secrets.token_bytes(32)

@@ -29,7 +29,7 @@ from scalelite.api.management import ManagementAPI, ManagementRules
 from scalelite.api.management_door import Door
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
-from scalelite.archive import Archive, build_archive
+from scalelite.archive import Archive, build_archive, playback
 from scalelite.bbb.client import BBBClient, Timeouts
 from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
 from scalelite.cluster.answers import LastAnswers
@@ -194,12 +194,13 @@ def web_site(parts: Parts) -> BalancerSite:
         random.SystemRandom(),
         reactor.seconds,
     )
+    admission = Admission(
+        settings.loadbalancer_secrets,
+        settings.checksum_algorithms,
+        parts.tenants if settings.multitenancy_enabled else None,
+    )
     api = BigBlueButtonAPI(
-        Admission(
-            settings.loadbalancer_secrets,
-            settings.checksum_algorithms,
-            parts.tenants if settings.multitenancy_enabled else None,
-        ),
+        admission,
         parts.meetings,
         client,
         creator,
@@ -217,6 +218,8 @@ def web_site(parts: Parts) -> BalancerSite:
     api.register(routes)
     Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
     dial_in(parts).register(routes)
+    if parts.archive is not None and settings.recordings_enabled:
+        playback(parts.archive, admission).register(routes)
     if not settings.api_disabled:
         management_api(parts, client).register(routes)
     production_host = settings.url_host if settings.environment == "production" else None

@@ -9,9 +9,17 @@ from klein import Klein
 from twisted.web import resource
 from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from scalelite.api.replies import UNSUPPORTED, Reply
 from scalelite.api.site import Handler, Request, Table
+
+
+class _Anything(BaseConverter):
+    """The rest of a path, as it is: empty, doubled and trailing slashes included."""
+
+    regex = ".*?"
+    part_isolating = False
 
 
 class Routes:
@@ -19,6 +27,7 @@ class Routes:
 
     def __init__(self) -> None:
         self.app = Klein()
+        self.app.url_map.converters["anything"] = _Anything
         self._handlers: dict[str, Handler] = {}
         self.app.handle_errors(HTTPException)(cast(Any, self._unsupported))
 
@@ -31,6 +40,10 @@ class Routes:
             return _Answering(handler)
 
         self.app.route(path, methods=list(methods), endpoint=endpoint)(cast(Any, route))
+
+    def add_below(self, prefix: str, methods: Iterable[str], handler: Handler) -> None:
+        """Let `handler` answer every path that begins with `prefix`, which ends with a slash."""
+        self.add(f"{prefix}<anything:rest>", methods, handler)
 
     def table(self) -> Table:
         """Every route without variable parts: path to method to handler."""
