@@ -57,15 +57,9 @@ def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | N
 
 def _database(reactor: Any, settings: Settings, url: str) -> Database:
     from scalelite.recordings.database import Database, open_engine
-    from scalelite.recordings.url import engine_url
 
-    engine = open_engine(
-        engine_url(url),
-        pool=settings.db_pool,
-        timeout=settings.db_timeout,
-        prepare=settings.prepared_statements,
-    )
-    return Database(reactor, engine, settings.db_pool)
+    engine = open_engine(url, pool=settings.db_pool, timeout=settings.db_timeout, prepare=settings.prepared_statements)
+    return Database(reactor, engine, settings.db_pool, settings.db_timeout)
 
 
 def shared_services(archive: Archive) -> list[IService]:

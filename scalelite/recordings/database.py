@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import socket
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from scalelite.recordings.url import connect_arguments, engine_url
+from scalelite.settings.database_url import read_database_url
 from scalelite.store.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
+
+#: Calls that may wait for a thread. More would only wait until their deadline.
+MOST_WAITING: Final = 256
+#: What is read in one transaction belongs together, however many queries it takes.
+_POSTGRESQL_READS: Final[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_SQLITE_READS: Final[Mapping[str, Any]] = {"reads": True}
+#: Seconds beyond the deadline after which the connection of a call that is still in its thread is broken off.
+BREAKING_OFF: Final = 1.0
 
 
 class DatabaseError(StoreError):
@@ -23,102 +40,307 @@ class DatabaseError(StoreError):
 
 
 class DatabaseUnavailable(StoreUnavailable):
-    """The database is down, did not answer within its deadline, or was lost on the way."""
+    """The database is down, did not answer within its deadline, was lost on the way, or cannot be used as it is.
+
+    Whether work that was under way has been committed is not known.
+    """
 
 
 class Database(Service):
     """Runs work on connections of `engine`, in a pool of threads as large as the engine's.
 
-    As a service it starts and stops its threads.
+    `timeout`, in seconds, bounds each call unless it says otherwise: waiting for a thread and a connection, and the
+    work. As a service it starts and stops its threads.
+
+    It may be held: until `release`, work waits, or is refused at once where a reason was given.
     """
 
-    def __init__(self, reactor: Any, engine: Engine, threads: int) -> None:
+    def __init__(self, reactor: Any, engine: Engine, threads: int, timeout: float = 10.0) -> None:
         self._reactor = reactor
         self.engine = engine
+        # One connection, and one transaction: what is read belongs together, however many queries it takes.
+        self._reader = engine.execution_options(
+            **(
+                {"reads": True}
+                if is_sqlite(engine)
+                else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            )
+        )
+        self._timeout = timeout
+        self._most = threads + MOST_WAITING
         self._threads = ThreadPool(0, threads, name="database")
+        self._calls: set[_Call[Any]] = set()
+        self._refusal: str | None = None
+        self._free = threading.Event()
+        self._free.set()
+        self._waiting: set[Deferred[None]] = set()
 
     def startService(self) -> None:
         super().startService()
         self._threads.start()
 
-    def stopService(self) -> Deferred[None] | None:
+    def stopService(self) -> Deferred[None]:
         super().stopService()
-        # Work in progress is bounded by the connection's own time limits.
+        self.hold("the program is stopping")
+        # Work in progress has its deadline, after which its connection is broken off.
         stopped: Deferred[None] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._threads.stop)
         return stopped.addCallback(lambda _: self.engine.dispose())
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    def hold(self, reason: str | None = None) -> None:
+        """Let no work begin until `release`: it waits, or is refused with DatabaseUnavailable and this reason."""
+        self._refusal = reason
+        self._free.clear()
+        if reason is not None:
+            self._wake()
+
+    def release(self) -> None:
+        """Let work begin."""
+        self._refusal = None
+        self._free.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for deferred in waiting:
+            deferred.callback(None)
+
+    async def run(self, work: Callable[[Connection], T], *, deadline: float | None = None) -> T:
         """The result of `work`, called in a thread within a transaction that commits when it returns.
 
-        Raises what `work` raises; errors of the database as DatabaseError or DatabaseUnavailable.
+        `deadline`, in seconds, instead of the database's. Raises what `work` raises; errors of the database as
+        DatabaseError or DatabaseUnavailable.
         """
-        result: T = await deferToThreadPool(self._reactor, self._threads, self.run_here, work)
-        return result
+        return await self._in_thread(self.engine, work, deadline)
+
+    async def read(self, work: Callable[[Connection], T], *, deadline: float | None = None) -> T:
+        """`run`, in a transaction that only reads, and sees one state of the database; it never waits for writers."""
+        return await self._in_thread(self._reader, work, deadline)
 
     def run_here(self, work: Callable[[Connection], T]) -> T:
-        """`run`, in the thread that calls: for threads and processes that may wait."""
-        try:
-            with self.engine.begin() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            raise translated(error) from error
+        """`run`, in the thread that calls: for threads and processes that may wait. The work has no deadline.
+
+        Its statements have.
+        """
+        return self._here(self.engine, work)
+
+    def read_here(self, work: Callable[[Connection], T]) -> T:
+        """`read`, in the thread that calls."""
+        return self._here(self._reader, work)
+
+    def _here(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        # Not waited for by those that are refused anyway.
+        if self._refusal is None:
+            self._free.wait(self._timeout)
+        self._demand_free()
+        return transact(engine, work)
+
+    def _demand_free(self) -> None:
+        if not self._free.is_set():
+            raise DatabaseUnavailable(self._refusal or "the database's tables have not been checked yet")
+
+    async def _in_thread(self, engine: Engine, work: Callable[[Connection], T], deadline: float | None) -> T:
+        if len(self._calls) + len(self._waiting) >= self._most:
+            raise DatabaseUnavailable("too many calls wait for the database")
+        limit = self._reactor.seconds() + (self._timeout if deadline is None else deadline)
+        if not self._free.is_set() and self._refusal is None:
+            await self._until_free(limit - self._reactor.seconds())
+        self._demand_free()
+        call = _Call(self._reactor, engine, work)
+        self._calls.add(call)
+        # Until the thread has let go of it, and not only until its deadline.
+        deferToThreadPool(self._reactor, self._threads, call.run).addBoth(self._over, call)
+        return await call.result(limit - self._reactor.seconds())
+
+    async def _until_free(self, seconds: float) -> None:
+        waiting: Deferred[None] = Deferred()
+        self._waiting.add(waiting)
+        timer = self._reactor.callLater(seconds, self._give_up, waiting)
+        await waiting
+        if timer.active():
+            timer.cancel()
+
+    def _give_up(self, waiting: Deferred[None]) -> None:
+        self._waiting.discard(waiting)
+        waiting.callback(None)
+
+    def _over(self, outcome: Any, call: _Call[Any]) -> None:
+        self._calls.discard(call)
+        call.over(outcome)
 
 
-def translated(error: SQLAlchemyError) -> StoreError:
-    """Our error for SQLAlchemy's; its text holds neither statement nor parameters, which may be secret."""
-    if isinstance(error, DBAPIError):
-        reason = str(error.orig).strip() or type(error.orig).__name__
-        lost = error.connection_invalidated or type(error.orig).__name__ in ("OperationalError", "InterfaceError")
-        return DatabaseUnavailable(reason) if lost else DatabaseError(reason)
-    if type(error).__name__ == "TimeoutError":
+class _Call(Generic[T]):
+    """One piece of work on its way through a thread. All but `run` is called in the reactor's thread."""
+
+    def __init__(self, reactor: Any, engine: Engine, work: Callable[[Connection], T]) -> None:
+        self._reactor = reactor
+        self._engine = engine
+        self._work = work
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._connection: Connection | None = None
+        self._result: Deferred[T] | None = None
+        self._timer: Any = None
+
+    def run(self) -> T:
+        """Do the work, in the thread that calls."""
+        if self._abandoned:
+            raise DatabaseUnavailable("nobody waits for it any more")
+        return transact(self._engine, self._work, self._holds)
+
+    def _holds(self, connection: Connection | None) -> None:
+        with self._lock:
+            if connection is not None and self._abandoned:
+                raise DatabaseUnavailable("nobody waits for it any more")
+            self._connection = connection
+
+    async def result(self, seconds: float) -> T:
+        """What it comes to. Raises DatabaseUnavailable after that time."""
+        self._result = Deferred()
+        self._timer = self._reactor.callLater(max(0.0, seconds), self._too_late)
+        return await self._result
+
+    def _too_late(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            began = self._connection is not None
+        self._timer = self._reactor.callLater(BREAKING_OFF, self._break_off)
+        waiting = "did not answer in time" if began else "had no free connection in time"
+        self._answer(Failure(DatabaseUnavailable(f"the database {waiting}")))
+
+    def _break_off(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                break_off(self._connection)
+
+    def over(self, outcome: Any) -> None:
+        """The thread has let go of it."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._answer(outcome)
+
+    def _answer(self, outcome: Any) -> None:
+        waiting, self._result = self._result, None
+        if waiting is not None:
+            waiting.callback(outcome)
+
+
+def transact(
+    engine: Engine,
+    work: Callable[[Connection], T],
+    holds: Callable[[Connection | None], None] = lambda connection: None,
+) -> T:
+    """The result of `work` in a transaction of `engine`. Raises as `Database.run` does.
+
+    `holds` is told the connection before it is used, and None before it is given back.
+    """
+    try:
+        with engine.connect() as connection:
+            holds(connection)
+            try:
+                with connection.begin():
+                    return work(connection)
+            finally:
+                holds(None)
+    except (SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
+        raise translated(error) from error
+
+
+def break_off(connection: Connection) -> None:
+    """Make what another thread does on this connection fail at once."""
+    driver: Any = connection.connection.dbapi_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.interrupt()
+        return
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=socket.dup(driver.pgconn.socket)) as link:
+        link.shutdown(socket.SHUT_RDWR)
+
+
+def translated(error: Exception) -> StoreError:
+    """Our error for SQLAlchemy's or a driver's, without statement and parameters, which may be secret."""
+    if isinstance(error, PoolTimeout):
         return DatabaseUnavailable("no free connection to the database")
-    return DatabaseError(str(error))
+    original: BaseException | None = error
+    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.OperationalError))
+    if isinstance(error, DBAPIError):
+        original = error.orig
+        lost = error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    elif isinstance(error, SQLAlchemyError):
+        return DatabaseError(type(error).__name__)
+    if isinstance(original, sqlite3.OperationalError):
+        # Faulty statements and missing tables have this class as well, and this code.
+        lost = getattr(original, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+    reason = _reason(original)
+    return DatabaseUnavailable(reason) if lost else DatabaseError(reason)
+
+
+def _reason(error: BaseException | None) -> str:
+    # What follows the first line may quote values of the row. Where there was no answer, all lines are of the driver.
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    words = (primary or str(error)).split()
+    return " ".join(words) or type(error).__name__
+
+
+def is_sqlite(engine: Engine) -> bool:
+    """Whether it is SQLite, and not PostgreSQL."""
+    return engine.dialect.name == "sqlite"
 
 
 def open_engine(url: str, *, pool: int, timeout: float, prepare: bool = True) -> Engine:
-    """An engine for an SQLAlchemy URL; nothing is connected yet.
+    """An engine for a `DATABASE_URL`; nothing is connected yet. Raises Malformed.
 
     `pool` connections at most, checked before use; `timeout` in seconds bounds connecting, waiting for a free one,
     and each statement; `prepare` lets PostgreSQL prepare statements.
     """
-    if url.startswith("sqlite"):
+    parsed = read_database_url(url)
+    options: dict[str, Any] = {
+        "poolclass": QueuePool,
+        "pool_size": pool,
+        "max_overflow": 0,
+        "pool_timeout": timeout,
+        "pool_use_lifo": True,
+    }
+    if parsed.engine == "sqlite":
         engine = create_engine(
-            url, poolclass=NullPool if ":memory:" not in url else None, connect_args={"timeout": timeout}
+            engine_url(parsed), connect_args={"timeout": timeout, "check_same_thread": False}, **options
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    arguments = connect_arguments(parsed, timeout)
     milliseconds = int(timeout * 1000)
-    arguments: dict[str, Any] = {
-        "connect_timeout": max(1, round(timeout)),
-        "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-    }
-    if not prepare:
+    limits = {"statement_timeout": milliseconds, "lock_timeout": milliseconds}
+    pooled = not (prepare and parsed.prepare)
+    if pooled:
         arguments["prepare_threshold"] = None
-    return create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=pool,
-        max_overflow=0,
-        pool_timeout=timeout,
-        pool_pre_ping=True,
-        pool_use_lifo=True,
-        connect_args=arguments,
-    )
+    else:
+        stated = " ".join(f"-c {name}={value}" for name, value in limits.items())
+        arguments["options"] = f"{arguments.get('options', '')} {stated}".strip()
+    engine = create_engine(engine_url(parsed), pool_pre_ping=True, connect_args=arguments, **options)
+    if pooled:
+        event.listen(engine, "begin", _limit_transactions(limits))
+    return engine
+
+
+def _limit_transactions(limits: Mapping[str, int]) -> Callable[[Connection], None]:
+    # A pooler between us and PostgreSQL takes no options, and hands what is set on to others.
+    statement = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # pysqlite begins transactions by itself, and late; with this they begin where we say so.
     connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # Immediate: a transaction that first reads and then writes would else fail with "database is locked".
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if reads else 'OFF'}")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def probe(connection: Connection) -> None:

@@ -85,17 +85,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def open_database(url: str, *, timeout: float = 10.0, threads: int = 4, **options: Any) -> Database:
     """A `Database` for `url` that has yet to be started."""
     from scalelite.recordings.database import Database, open_engine
-    from scalelite.recordings.url import engine_url
 
-    return Database(reactor, open_engine(engine_url(url), pool=threads, timeout=timeout), threads, **options)
+    return Database(reactor, open_engine(url, pool=threads, timeout=timeout, **options), threads, timeout)
 
 
 def fill(url: str) -> None:
     """Make all tables in an empty database."""
     from scalelite.recordings.database import open_engine
     from scalelite.recordings.tables import metadata
-    from scalelite.recordings.url import engine_url
 
-    engine = open_engine(engine_url(url), pool=1, timeout=30)
+    engine = open_engine(url, pool=1, timeout=30)
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
     metadata.create_all(engine)
     engine.dispose()
