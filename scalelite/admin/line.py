@@ -15,6 +15,7 @@ Table = Mapping[str, Command]
 
 _BRACKETED: Final = re.compile(r"([^\[\]]+)\[(.*)\]", re.DOTALL)
 _HELP: Final = frozenset({"help", "--help", "-h"})
+_TASKS: Final = frozenset({"-T", "--tasks", "-h", "--help"})
 _SUMMARY: Final = """\
 Administers a pool of BigBlueButton servers.
 
@@ -58,6 +59,8 @@ def _in_rake_spelling(table: Table, words: Sequence[str]) -> bool:
 
 
 def _rake_calls(table: Table, words: Sequence[str]) -> list[Call]:
+    if words and words[0] in _TASKS:
+        raise HelpWanted("\n".join(_task_lines(table)))
     flags = [word for word in words if word.startswith("--")]
     tasks = [_task(table, word) for word in words if not word.startswith("--")]
     if not tasks:
@@ -76,6 +79,16 @@ def _rake_calls(table: Table, words: Sequence[str]) -> list[Call]:
         )
         for command, pieces in tasks
     ]
+
+
+def _task_lines(table: Table) -> list[str]:
+    """All tasks with their arguments, as `rake -T` lists them."""
+    tasks = {}
+    for command in table.values():
+        arguments = ",".join(argument.name for argument in command.arguments)
+        tasks[f"rake {command.name}{f'[{arguments}]' if arguments else ''}"] = command.help.partition("\n")[0]
+    column = max(map(len, tasks))
+    return [f"{task:{column}}  # {what}" for task, what in sorted(tasks.items())]
 
 
 def _task(table: Table, word: str) -> tuple[Command, list[str]]:

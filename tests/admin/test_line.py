@@ -73,6 +73,18 @@ def test_pieces_with_every_character_escaped_come_through_unchanged(pieces: list
     assert rake_pieces(text) == pieces
 
 
+@pytest.mark.parametrize("asked", ["-T", "--tasks", "--help"])
+def test_rake_lists_its_tasks(asked: str) -> None:
+    with pytest.raises(HelpWanted) as answer:
+        parse(SMALL, ["rake", asked])
+    assert str(answer.value).splitlines() == [
+        "rake change[id,colour,tag,on]  # Do change.",
+        "rake list                      # Do list.",
+        "rake list:again                # Do list:again.",
+        "rake make[name]                # Do make.",
+    ]
+
+
 def test_plain_words_are_arguments_in_their_order() -> None:
     call = one("change", "7", "red", "gold", "true")
     assert call.command.name == "change"

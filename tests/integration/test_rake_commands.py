@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tests.integration.redis_server import RedisServer
 pytestmark = pytest.mark.integration
 
 URL = "https://bbb7.example.net/bigbluebutton/api"
+RAKE = Path(__file__).parents[2] / "deploy" / "bin" / "rake"
 FIELDS = {"url": URL, "secret": "s3", "online": "false", "load_multiplier": "2.0", "tag": "gold"}
 
 
@@ -28,13 +30,20 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def shell(tmp_path: Path, redis: RedisServer) -> Shell:
-    rake = tmp_path / "bin" / "rake"
-    rake.parent.mkdir()
-    rake.write_text(f"#!{sys.executable}\nimport sys\nfrom scalelite.admin.cli import main\nsys.exit(main())\n")
-    rake.chmod(0o755)
-    return Shell(tmp_path, REDIS_URL=redis.url, SERVER_ID_IS_HOSTNAME="true")
+@pytest.fixture(params=["entry point", "of the image"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path, redis: RedisServer) -> Shell:
+    """A shell in an application's folder, whose bin/rake is the program itself, or the script in front of it."""
+    (tmp_path / "bin").mkdir()
+    path = os.environ["PATH"]
+    program = tmp_path / "bin" / "rake"
+    if request.param == "of the image":
+        (tmp_path / "path").mkdir()
+        program = tmp_path / "path" / "scalelite"
+        path = f"{program.parent}:{path}"
+        shutil.copy(RAKE, tmp_path / "bin" / "rake")
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom scalelite.admin.cli import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    return Shell(tmp_path, REDIS_URL=redis.url, SERVER_ID_IS_HOSTNAME="true", PATH=path)
 
 
 SCRIPT = """\
