@@ -22,31 +22,34 @@ from scalelite.admin.ssh import ssh_keys
 from scalelite.api.access_log import AccessLog, BufferedFile
 from scalelite.api.admission import Admission
 from scalelite.api.bigbluebutton import APIRules, BigBlueButtonAPI
+from scalelite.api.callbacks import ServerCallbacks
 from scalelite.api.dialin import DialIn
 from scalelite.api.health import Health
 from scalelite.api.hosts import host_check
 from scalelite.api.management import ManagementAPI, ManagementRules
 from scalelite.api.management_door import Door
+from scalelite.api.recordings import register_disabled
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
-from scalelite.archive import Archive, build_archive, playback
+from scalelite.archive import Archive, build_archive, playback, recordings_api
 from scalelite.bbb.client import BBBClient, Timeouts
 from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
 from scalelite.cluster.answers import LastAnswers
 from scalelite.cluster.callbacks import CallbackRewriter
 from scalelite.cluster.dialin import Prompts
-from scalelite.cluster.operations.analytics import AnalyticsRelay
+from scalelite.cluster.operations.analytics import AnalyticsReports
 from scalelite.cluster.operations.create import CreateRules, MeetingCreator
+from scalelite.cluster.operations.ended import EndedMeetings
 from scalelite.cluster.operations.get_meetings import MeetingLister
 from scalelite.cluster.operations.lrs import LRSPayloads
 from scalelite.cluster.operations.servers import ServerClearance
 from scalelite.cluster.params import ParamPolicy
+from scalelite.notices import Notices, build_notices, outbox_service
 from scalelite.poll.poller import Poller
 from scalelite.poll.rules import poll_rules
 from scalelite.poll.service import PollService
 from scalelite.settings import Settings
 from scalelite.store.audit import AuditStore
-from scalelite.store.callbacks import CallbackStore
 from scalelite.store.connection import Redis, connect, connect_memory
 from scalelite.store.dialin import DialInStore, GuessLimits
 from scalelite.store.health import probe
@@ -71,12 +74,12 @@ class Parts:
     servers: ServerStore
     meetings: MeetingStore
     tenants: TenantStore
-    callbacks: CallbackStore
     leases: LeaseStore
     last_answers: LastAnswers
     pools: list[HTTPConnectionPool]
     #: None where there is no database.
     archive: Archive | None
+    notices: Notices
 
     @property
     def timeouts(self) -> Timeouts:
@@ -94,6 +97,8 @@ def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False)
     else:
         redis = connect(reactor, settings.redis, timeout=settings.redis_timeout, data_dir=settings.data_dir)
     prefix = settings.redis.prefix
+    tenants = TenantStore(redis, prefix)
+    archive = build_archive(reactor, settings, redis)
     return Parts(
         reactor=reactor,
         settings=settings,
@@ -102,12 +107,12 @@ def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False)
         meetings=MeetingStore(
             redis, prefix, ttl=settings.default_meeting_ttl, new_meeting_load=new_meeting_load(settings)
         ),
-        tenants=TenantStore(redis, prefix),
-        callbacks=CallbackStore(redis, prefix),
+        tenants=tenants,
         leases=LeaseStore(redis, prefix),
         last_answers=LastAnswers(),
         pools=[],
-        archive=build_archive(reactor, settings, redis),
+        archive=archive,
+        notices=build_notices(reactor, settings, redis, tenants, archive.database if archive else None),
     )
 
 
@@ -165,9 +170,9 @@ def bbb_client(parts: Parts, *, by_treq: bool = False) -> BBBClient:
 
 def web_site(parts: Parts) -> BalancerSite:
     """The HTTP edge with all routes."""
-    settings, reactor = parts.settings, parts.reactor
+    settings, reactor, notices = parts.settings, parts.reactor, parts.notices
     client = bbb_client(parts)
-    # Callback and token URLs are somebody else's: never through the pool of BBB connections, always verified.
+    # Token URLs are somebody else's: never through the pool of BBB connections, always verified.
     outside_pool = connection_pool(reactor, per_server=2)
     parts.pools.append(outside_pool)
     outside = agent_transports(reactor, outside_pool, https_policy(verify=True, ca_file=None))(settings.connect_timeout)
@@ -181,8 +186,8 @@ def web_site(parts: Parts) -> BalancerSite:
     creator = MeetingCreator(
         parts.meetings,
         client,
-        parts.callbacks,
-        CallbackRewriter(settings.url_host),
+        notices.callbacks,
+        CallbackRewriter(settings.url_host, notices.ends),
         LRSPayloads(reactor, outside, post, os.urandom, settings.response_timeout / 2),
         CreateRules(
             create_policy,
@@ -205,21 +210,24 @@ def web_site(parts: Parts) -> BalancerSite:
         client,
         creator,
         MeetingLister(parts.servers, client, parts.last_answers, reactor.seconds, keep_for=2 * settings.poll_interval),
-        AnalyticsRelay(reactor, parts.servers, parts.callbacks, outside, post, time.time, settings.response_timeout),
         APIRules(
             ParamPolicy(settings.default_join_params, settings.override_join_params, settings.join_exclude_params),
             settings.outgoing_algorithm,
             settings.build_number,
             settings.get_meetings_api_disabled,
-            settings.recording_disabled,
         ),
+        notices.ends,
     )
     routes = Routes()
     api.register(routes)
+    server_callbacks(parts, admission, client).register(routes)
     Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
     dial_in(parts).register(routes)
     if parts.archive is not None and settings.recordings_enabled:
+        recordings_api(parts.archive, admission).register(routes)
         playback(parts.archive, admission).register(routes)
+    else:
+        register_disabled(admission, routes)
     if not settings.api_disabled:
         management_api(parts, client).register(routes)
     production_host = settings.url_host if settings.environment == "production" else None
@@ -236,6 +244,16 @@ def web_site(parts: Parts) -> BalancerSite:
     )
     site.noisy = False
     return site
+
+
+def server_callbacks(parts: Parts, admission: Admission, client: BBBClient) -> ServerCallbacks:
+    """The routes that BBB servers call by themselves."""
+    notices = parts.notices
+    ended = None
+    if notices.ends is not None:
+        grace = poll_rules(parts.settings).limits.pending_grace
+        ended = EndedMeetings(notices.ends, notices.outbox, parts.meetings, parts.leases, client, parts.reactor, grace)
+    return ServerCallbacks(admission, AnalyticsReports(parts.servers, notices.callbacks, notices.outbox), ended)
 
 
 def management_api(parts: Parts, client: BBBClient) -> ManagementAPI:
@@ -290,8 +308,25 @@ def poll_service(parts: Parts, *, jitter: float | None = None) -> PollService:
         parts.last_answers,
         poll_rules(settings, jitter=jitter),
     )
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    return PollService(poller, parts.leases, parts.reactor, settings.poll_interval, holder)
+    return PollService(poller, parts.leases, parts.reactor, settings.poll_interval, lease_holder())
+
+
+def lease_holder() -> str:
+    """A name for this instance that no other has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def notice_services(parts: Parts) -> list[Service]:
+    """What delivers notices, for the first process: only where there is a database."""
+    archive, notices = parts.archive, parts.notices
+    if archive is None:
+        return []
+    return [
+        outbox_service(
+            parts.reactor, parts.settings, parts.redis, parts.tenants, archive.database, notices.callbacks,
+            lease_holder(),
+        )
+    ]  # fmt: skip
 
 
 def ssh_service(parts: Parts) -> Service | None:

@@ -17,7 +17,16 @@ from twisted.python.components import Componentized
 from scalelite.api.listening import CannotBind, Listening, bind
 from scalelite.api.service import WebService
 from scalelite.archive import leading_services, shared_services
-from scalelite.composition import Connections, Parts, bbb_client, build_parts, poll_service, ssh_service, web_site
+from scalelite.composition import (
+    Connections,
+    Parts,
+    bbb_client,
+    build_parts,
+    notice_services,
+    poll_service,
+    ssh_service,
+    web_site,
+)
 from scalelite.demo import Demo, NotInProduction, demo_environ, leaflet, port_taken
 from scalelite.log import LogChoice
 from scalelite.process import DNS_THREADS, END_MARGIN, Ending, Group, Stack, raise_file_limit, settle_memory
@@ -165,12 +174,20 @@ def makeService(options: Options) -> Balancer:
     archive = parts.archive
     for shared in () if archive is None else shared_services(archive):
         shared.setServiceParent(top)
+    for delivering in parts.notices.services:
+        delivering.setServiceParent(top)
     Connections(parts.pools).setServiceParent(top)
     if options["demo"]:
         show = partial(os.write, 1, leaflet(settings, listening.urls).encode())
         Demo(reactor, parts.servers, poll.poll_now, settings.server_healthy_threshold, show).setServiceParent(top)
     serving = Group()
-    for part in (poll, edge, ssh_service(parts), *(() if archive is None else leading_services(archive))):
+    for part in (
+        poll,
+        edge,
+        ssh_service(parts),
+        *notice_services(parts),
+        *(() if archive is None else leading_services(archive)),
+    ):
         if part is not None:
             part.setServiceParent(serving)
     serving.setServiceParent(top)

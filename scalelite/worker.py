@@ -106,6 +106,8 @@ def main(argv: Sequence[str]) -> int:
     parts.redis.setServiceParent(stack)
     for shared in () if parts.archive is None else shared_services(parts.archive):
         shared.setServiceParent(stack)
+    for delivering in parts.notices.services:
+        delivering.setServiceParent(stack)
     Connections(parts.pools).setServiceParent(stack)
     WebService(reactor, site, Listening(sockets), settings.drain_timeout).setServiceParent(stack)
     ending = Ending(reactor, settings.drain_timeout + END_MARGIN, site.flush_log)

@@ -87,6 +87,8 @@ class Balancer:
         if parts.archive is not None:
             for shared in shared_services(parts.archive):
                 shared.startService()
+        for delivering in parts.notices.services:
+            delivering.startService()
         web = WebService(reactor, service.web_site(parts), bind(settings.bind), settings.drain_timeout)
         web.startService()
         poll = service.poll_service(parts, jitter=0)
@@ -98,6 +100,8 @@ class Balancer:
         await self.sim.stop()
         for pool in self.parts.pools:
             await pool.closeCachedConnections()
+        for delivering in self.parts.notices.services:
+            await maybeDeferred(delivering.stopService)
         if self.parts.archive is not None:
             for shared in reversed(shared_services(self.parts.archive)):
                 await maybeDeferred(shared.stopService)

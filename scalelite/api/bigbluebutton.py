@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 import attrs
-import orjson
 
 from scalelite.api.admission import Admission, Call
 from scalelite.api.bodies import Accepts
@@ -16,7 +12,7 @@ from scalelite.api.site import Request
 from scalelite.bbb import errors, xml
 from scalelite.bbb.client import BBBClient
 from scalelite.bbb.query import signed_url
-from scalelite.cluster.operations.analytics import AnalyticsRelay
+from scalelite.cluster.callbacks import EndCallbacks
 from scalelite.cluster.operations.create import MeetingCreator
 from scalelite.cluster.operations.end import end_meeting
 from scalelite.cluster.operations.get_meetings import MeetingLister
@@ -29,8 +25,6 @@ GET = ("GET",)
 POST = ("POST",)
 GET_POST = ("GET", "POST")
 
-Action = Callable[[Request, Call], Coroutine[Any, Any, Reply]]
-
 
 @attrs.frozen
 class APIRules:
@@ -40,7 +34,6 @@ class APIRules:
     algorithm: str
     build_number: str | None = None
     get_meetings_disabled: bool = False
-    recordings_disabled: bool = False
 
 
 class BigBlueButtonAPI:
@@ -53,20 +46,21 @@ class BigBlueButtonAPI:
         client: BBBClient,
         creator: MeetingCreator,
         lister: MeetingLister,
-        analytics: AnalyticsRelay,
         rules: APIRules,
+        ends: EndCallbacks | None = None,
     ) -> None:
         self._admission = admission
         self._meetings = meetings
         self._client = client
         self._creator = creator
         self._lister = lister
-        self._analytics = analytics
         self._rules = rules
+        self._ends = ends
         self._index = Reply(xml.render_index(rules.build_number))
 
     def register(self, routes: Routes) -> None:
         """Add the API's routes."""
+        admitted = self._admission.admitted
         routes.add(ROOT, GET_POST, self.index)
         for name, methods, accepts, action in (
             ("isMeetingRunning", GET_POST, Accepts.FORM, self.is_meeting_running),
@@ -77,43 +71,11 @@ class BigBlueButtonAPI:
             ("insertDocument", POST, Accepts.XML, self.insert_document),
             ("sendChatMessage", GET, Accepts.FORM, self.send_chat_message),
         ):
-            routes.add(f"{ROOT}/{name}", methods, self._admitted(name, accepts, action))
+            routes.add(f"{ROOT}/{name}", methods, admitted(name, accepts, action))
         if self._rules.get_meetings_disabled:
-            routes.add(f"{ROOT}/getMeetings", GET_POST, self._fixed(xml.NO_MEETINGS))
+            routes.add(f"{ROOT}/getMeetings", GET_POST, self._admission.fixed(xml.NO_MEETINGS))
         else:
-            routes.add(f"{ROOT}/getMeetings", GET_POST, self._admitted("getMeetings", Accepts.FORM, self.get_meetings))
-        routes.add(f"{ROOT}/analytics_callback", POST, self.analytics_callback)
-        if self._rules.recordings_disabled:
-            not_found = xml.render_error(errors.RecordingsNotFound())
-            routes.add(f"{ROOT}/getRecordings", GET_POST, self._fixed(xml.NO_RECORDINGS))
-            routes.add(f"{ROOT}/updateRecordings", GET_POST, self._fixed(not_found))
-            routes.add(f"{ROOT}/publishRecordings", GET, self._fixed(not_found))
-            routes.add(f"{ROOT}/deleteRecordings", GET, self._fixed(not_found))
-
-    def _admitted(self, name: str, accepts: Accepts, action: Action) -> Callable[[Request], Coroutine[Any, Any, Reply]]:
-        """`action` behind the checks of admission."""
-        admission = self._admission
-        if admission.has_tenants:
-
-            async def with_tenant(request: Request) -> Reply:
-                return await action(request, await admission.admit_tenant(request, name, accepts))
-
-            return with_tenant
-
-        def without_tenant(request: Request) -> Coroutine[Any, Any, Reply]:
-            return action(request, admission.admit(request, name, accepts))
-
-        return without_tenant
-
-    def _fixed(self, document: bytes) -> Callable[[Request], Reply]:
-        """An action that is switched off: always the same answer, unsigned calls included."""
-        reply = Reply(document)
-
-        def fixed(request: Request) -> Reply:
-            self._admission.read(request, Accepts.FORM)
-            return reply
-
-        return fixed
+            routes.add(f"{ROOT}/getMeetings", GET_POST, admitted("getMeetings", Accepts.FORM, self.get_meetings))
 
     def index(self, request: Request) -> Reply:
         """The API root: answers anybody, with the version of the API."""
@@ -131,7 +93,7 @@ class BigBlueButtonAPI:
     async def get_meeting_info(self, request: Request, call: Call) -> Reply:
         """What the meeting's server says of it."""
         _, host = await self._known(call)
-        return await self._relayed(request, host, "getMeetingInfo", call)
+        return self._shown(await self._relayed(request, host, "getMeetingInfo", call))
 
     async def create(self, request: Request, call: Call) -> Reply:
         """Place the meeting, or meet the one that exists."""
@@ -188,16 +150,7 @@ class BigBlueButtonAPI:
         if listing.missing:
             request.note = "partial"
             headers = ((b"X-Scalelite-Partial", ", ".join(listing.missing).encode("ascii", "replace")),)
-        return Reply(listing.document(call.tenant.id if call.tenant else ""), headers=headers)
-
-    async def analytics_callback(self, request: Request) -> Reply:
-        """Take a server's report on a meeting. Always 204: the server could do nothing about an error."""
-        tenant = await self._admission.tenant(request) if self._admission.has_tenants else None
-        authorization = request.requestHeaders.getRawHeaders(b"Authorization", [b""])[0].decode("latin-1")
-        report = _report(request)
-        if report is not None:
-            await self._analytics.relay(authorization, report, tenant, self._admission.signing_secrets(tenant))
-        return Reply(b"", 204)
+        return self._shown(Reply(listing.document(call.tenant.id if call.tenant else ""), headers=headers))
 
     async def _find(self, call: Call, *, joining: bool = False) -> Found | None:
         return await self._meetings.find(call.meeting_id, call.strict_tenant_id, joining=joining)
@@ -208,6 +161,10 @@ class BigBlueButtonAPI:
             raise errors.MeetingNotFound
         return found, found.host
 
+    def _shown(self, reply: Reply) -> Reply:
+        """`reply` with the callback URLs that clients gave."""
+        return reply if self._ends is None else attrs.evolve(reply, body=self._ends.restored(reply.body))
+
     async def _relayed(self, request: Request, host: Host, action: str, call: Call) -> Reply:
         request.note = host.id
         answer = await ask(
@@ -217,11 +174,3 @@ class BigBlueButtonAPI:
 
 
 _NOT_RUNNING = Reply(xml.NOT_RUNNING)
-
-
-def _report(request: Request) -> dict[str, Any] | None:
-    try:
-        report = orjson.loads(request.content.read())
-    except orjson.JSONDecodeError:
-        return None
-    return report if isinstance(report, dict) else None

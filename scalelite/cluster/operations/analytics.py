@@ -1,28 +1,21 @@
-"""Relays a meeting's analytics from the BBB server to the front-end that asked for them, signed anew."""
+"""Takes a meeting's analytics from the BBB server, to be passed on to the front-end that asked for them."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
-import jwt
 import orjson
-from twisted.internet import defer
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
 
-from scalelite.bbb.client import Transport, collect
+from scalelite.cluster.callbacks import Kind, Notice
 from scalelite.cluster.records import CallbackURLs, Tenant
+from scalelite.cluster.tokens import is_signed_by
+from scalelite.store.errors import StoreError, StoreUnavailable
 from scalelite.store.servers import ServerStore
 
-TOKEN_LIFE = 86400
-"""Seconds that our signature on a relayed report is valid."""
-
-MAX_REPLY = 65536
+MAX_REPORT: Final = 8 * 1024 * 1024
+"""Bytes; a meeting of a thousand attendees takes less than one megabyte."""
 
 
 class KeptCallbacks(Protocol):
@@ -31,94 +24,67 @@ class KeptCallbacks(Protocol):
     async def find(self, meeting_id: str, tenant_id: str) -> CallbackURLs: ...
 
 
-class AnalyticsRelay:
-    """Checks who reports, and passes the report on. `patience` bounds each delivery, in seconds."""
+class Outbox(Protocol):
+    """Delivers notices in its own time. Raises StoreError if it can't take one."""
+
+    async def put(self, notice: Notice) -> None: ...
+
+
+class AnalyticsReports:
+    """Checks who reports what, and puts the reports into the outbox."""
 
     _log = Logger()
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        servers: ServerStore,
-        callbacks: KeptCallbacks,
-        transport: Transport,
-        post: Callable[[bytes], IBodyProducer],
-        now: Callable[[], float],
-        patience: float,
-    ) -> None:
-        self._reactor = reactor
+    def __init__(self, servers: ServerStore, callbacks: KeptCallbacks, outbox: Outbox) -> None:
         self._servers = servers
         self._callbacks = callbacks
-        self._transport = transport
-        self._post = post
-        self._now = now
-        self._patience = patience
+        self._outbox = outbox
 
-    async def relay(
-        self, authorization: str, report: Mapping[str, Any], tenant: Tenant | None, secrets: Iterable[bytes]
-    ) -> None:
-        """Deliver `report` to the URL kept for its `meeting_id`, signing with one of `secrets` after another.
+    async def take(self, authorization: str, body: bytes, tenant: Tenant | None) -> None:
+        """Have the report `body` delivered to the URL kept for its `meeting_id`.
 
         `authorization` must be a bearer token (JWT, HS512) signed with the secret of any server of the pool;
         everything else is logged and dropped, as Scalelite does. Raises StoreError.
         """
+        if len(body) > MAX_REPORT:
+            self._log.warn("an analytics report of {size} bytes was dropped", size=len(body))
+            return
+        report = _report(body)
         meeting_id = report.get("meeting_id")
         if not isinstance(meeting_id, str) or not await self._from_a_server(authorization):
             self._log.warn("an analytics report without a valid token or meeting_id was dropped")
             return
-        urls = await self._callbacks.find(meeting_id, tenant.id if tenant else "")
-        if not urls.analytics:
+        tenant_id = tenant.id if tenant else ""
+        url = await self._url(meeting_id, tenant_id)
+        if url is None:
             return
-        body = orjson.dumps({**report, "customer": tenant.name if tenant else "scalelite"})
-        for secret in secrets:
-            if await self._deliver(urls.analytics, body, secret):
-                return
-        self._log.warn("the analytics report of a meeting could not be delivered", meeting=meeting_id)
+        payload = orjson.dumps({**report, "customer": tenant.name if tenant else "scalelite"}).decode()
+        try:
+            await self._outbox.put(Notice(Kind.ANALYTICS, tenant_id, meeting_id, url, payload))
+        except StoreError as error:
+            self._log.error("the analytics report of a meeting is lost: {error}", error=error)
+            raise
+
+    async def _url(self, meeting_id: str, tenant_id: str) -> str | None:
+        """Where the report goes; "" if that can't be told now, None if nobody asked for it."""
+        try:
+            urls = await self._callbacks.find(meeting_id, tenant_id)
+        except StoreUnavailable:
+            return ""
+        return urls.analytics if urls.analytics and urls.analytics.strip() else None
 
     async def _from_a_server(self, authorization: str) -> bool:
         kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer":
             return False
-        servers = await self._servers.all()
-        with _keys_of_any_length():
-            return any(_signed_by(token.strip(), server.secret) for server in servers if server.secret)
-
-    async def _deliver(self, url: str, body: bytes, secret: bytes) -> bool:
-        with _keys_of_any_length():
-            token = jwt.encode({"exp": int(self._now()) + TOKEN_LIFE}, secret, algorithm="HS512")
-        headers = Headers(
-            {
-                b"Content-Type": [b"application/json"],
-                b"User-Agent": [b"BigBlueButton Analytics Callback"],
-                b"Authorization": [b"Bearer " + token.encode()],
-            }
-        )
-        try:
-            taken: bool = await defer.Deferred.fromCoroutine(self._post_once(url, headers, body)).addTimeout(
-                self._patience, self._reactor
-            )
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a client's URL must not reach the reporter
-            self._log.warn("an analytics report was not taken: {error}", error=type(error).__name__)
-            return False
-        return taken
-
-    async def _post_once(self, url: str, headers: Headers, body: bytes) -> bool:
-        response = await self._transport(b"POST", url.encode(), headers, self._post(body))
-        await collect(response, MAX_REPLY)
-        return bool(200 <= response.code < 300)
+        secrets = [server.secret for server in await self._servers.all() if server.secret]
+        return any(is_signed_by(token.strip(), secret, "HS512") for secret in secrets)
 
 
-def _signed_by(token: str, secret: str) -> bool:
+def _report(body: bytes) -> Mapping[str, Any]:
+    """The JSON object in `body`; empty for anything else."""
     try:
-        jwt.decode(token, secret, algorithms=["HS512"])
-    except jwt.InvalidTokenError:
-        return False
-    return True
-
-
-@contextmanager
-def _keys_of_any_length() -> Iterator[None]:
-    # The secrets of BBB and of front-ends are given, and shorter than PyJWT would have them.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+        report = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return report if isinstance(report, dict) else {}

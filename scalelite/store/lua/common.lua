@@ -51,6 +51,7 @@ local function pending_key(id) return ns .. 'balancer:pending:' .. id end
 local function recent_key(server_id) return ns .. 'balancer:recent:' .. server_id end
 local function old_copies_key(server_id) return ns .. 'balancer:old_copies:' .. server_id end
 local function ending_key(id) return ns .. 'balancer:ending:' .. id end
+local function callbacks_key(tenant, id) return ns .. 'balancer:callbacks:' .. tenant .. ':' .. id end
 
 -- The id of the server that holds the meeting, or false.
 local function meeting_holder(id)
