@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any
 
 import attrs
 
 from scalelite.api.bodies import Accepts, read_body
 from scalelite.api.hosts import request_host, tenant_names
-from scalelite.api.site import Request
+from scalelite.api.replies import Reply, StreamedReply
+from scalelite.api.site import Handler, Request
 from scalelite.bbb import checksum, query
 from scalelite.bbb.errors import ChecksumError, MissingMeetingID
 from scalelite.bbb.query import Params
@@ -33,6 +35,9 @@ class Call:
         if not meeting_id or not meeting_id.strip():
             raise MissingMeetingID
         return meeting_id
+
+
+Action = Callable[[Request, Call], Coroutine[Any, Any, Reply | StreamedReply]]
 
 
 class Admission:
@@ -81,6 +86,30 @@ class Admission:
             if tenant is not None:
                 return tenant
         raise ChecksumError
+
+    def admitted(self, name: str, accepts: Accepts, action: Action) -> Handler:
+        """`action` behind the checks."""
+        if self.has_tenants:
+
+            async def with_tenant(request: Request) -> Reply | StreamedReply:
+                return await action(request, await self.admit_tenant(request, name, accepts))
+
+            return with_tenant
+
+        def without_tenant(request: Request) -> Coroutine[Any, Any, Reply | StreamedReply]:
+            return action(request, self.admit(request, name, accepts))
+
+        return without_tenant
+
+    def fixed(self, document: bytes) -> Handler:
+        """An action that is switched off: always the same answer, unsigned calls included."""
+        reply = Reply(document)
+
+        def fixed(request: Request) -> Reply:
+            self.read(request, Accepts.FORM)
+            return reply
+
+        return fixed
 
     def signing_secrets(self, tenant: Tenant | None) -> Sequence[bytes]:
         """The secrets that this caller and we share."""
