@@ -8,12 +8,15 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import IService
 from twisted.internet.threads import deferToThreadPool
 
+from scalelite.recordings.folders import FolderStorage
+from scalelite.recordings.storage import Storage
 from scalelite.settings import Settings
 from scalelite.store.connection import Redis
 from scalelite.store.recording_tokens import RecordingTokens
@@ -21,6 +24,7 @@ from scalelite.store.recording_tokens import RecordingTokens
 if TYPE_CHECKING:
     from scalelite.api.admission import Admission
     from scalelite.api.playback import Playback
+    from scalelite.api.recordings import RecordingsAPI
     from scalelite.recordings.database import Database
     from scalelite.recordings.playback_lookup import PlaybackLookup
 
@@ -34,6 +38,7 @@ class Archive:
     redis: Redis
     database: Database
     tokens: RecordingTokens
+    storage: Storage
     #: Must be told of recordings that change.
     lookup: PlaybackLookup
 
@@ -51,6 +56,7 @@ def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | N
         redis,
         database,
         RecordingTokens(redis, settings.redis.prefix, settings.protected_recordings_token_timeout),
+        _storage(settings),
         PlaybackLookup(database, reactor, deadline=settings.db_timeout),
     )
 
@@ -60,6 +66,10 @@ def _database(reactor: Any, settings: Settings, url: str) -> Database:
 
     engine = open_engine(url, pool=settings.db_pool, timeout=settings.db_timeout, prepare=settings.prepared_statements)
     return Database(reactor, engine, settings.db_pool, settings.db_timeout)
+
+
+def _storage(settings: Settings) -> Storage:
+    return FolderStorage(settings.recording_publish_dir, settings.recording_unpublish_dir)
 
 
 def shared_services(archive: Archive) -> list[IService]:
@@ -116,3 +126,24 @@ def _cookie_key(settings: Settings) -> bytes:
     if settings.loadbalancer_secrets:
         return hmac.digest(settings.loadbalancer_secrets[0], b"playback cookies", "sha256")
     return secrets.token_bytes(32)
+
+
+def recordings_api(archive: Archive, admission: Admission) -> RecordingsAPI:
+    """The BBB API's actions on recordings."""
+    from scalelite.api.recordings import RecordingRules, RecordingsAPI
+    from scalelite.recordings.changes import RecordingChanges
+    from scalelite.recordings.listing import RecordingLister
+
+    settings = archive.settings
+    return RecordingsAPI(
+        admission,
+        RecordingLister(archive.database, archive.tokens, show_protected=settings.protected_recordings_enabled),
+        RecordingChanges(
+            archive.reactor,
+            archive.database,
+            archive.storage,
+            lambda: datetime.now(UTC).replace(tzinfo=None),
+            archive.lookup.invalidate,
+        ),
+        RecordingRules(settings.get_recordings_api_filtered, settings.meta_filter == "and"),
+    )

@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, succeed
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scalelite.bbb.errors import DELETE_FAILED, PUBLISH_FAILED, InternalError, RecordingsNotFound
 from scalelite.recordings.database import Database
@@ -23,6 +25,8 @@ from scalelite.store.errors import StoreError
 
 #: Changes with files that are under way at once: each holds a connection meanwhile.
 AT_ONCE: Final = 2
+#: Seconds that one may take, waiting for its turn included.
+PATIENCE: Final = 60.0
 
 _PATH_PART: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -36,8 +40,14 @@ class RecordingChanges:
     """
 
     def __init__(
-        self, database: Database, storage: Storage, now: Callable[[], datetime], invalidate: Callable[[str], None]
+        self,
+        reactor: Any,
+        database: Database,
+        storage: Storage,
+        now: Callable[[], datetime],
+        invalidate: Callable[[str], None],
     ) -> None:
+        self._reactor = reactor
         self._database = database
         self._storage = storage
         self._now = now
@@ -63,7 +73,7 @@ class RecordingChanges:
             )
 
         try:
-            found = await self._database.run(find)
+            found = await self._database.read(find)
             if not found:
                 raise RecordingsNotFound
             for row in found:
@@ -165,7 +175,7 @@ class RecordingChanges:
             )
 
         try:
-            found = await self._database.run(find)
+            found = await self._database.read(find)
             if not found:
                 raise RecordingsNotFound
             for row in found:
@@ -190,10 +200,31 @@ class RecordingChanges:
             self._storage.remove(record_id)
 
     async def _with_files(self, record_id: str, work: Callable[[Connection], None]) -> None:
-        try:
-            await self._turns.run(lambda: Deferred.fromCoroutine(self._database.run(work)))
-        finally:
+        """Run `work` in a transaction, in its turn, in a thread that may wait for files; then nobody knows the former.
+
+        Raises what it raises, and StorageError if it takes too long. What has begun by then is finished.
+        """
+        outcome: Deferred[None] = Deferred()
+        turn = self._turns.run(lambda: self._in_turn(outcome, work))
+
+        def land(result: Failure | None) -> None:
             self._invalidate(record_id)
+            if not outcome.called:
+                outcome.callback(result)
+            elif isinstance(result, Failure):
+                _log.error("a change of {record_id} failed late: {error}", record_id=record_id, error=result.value)
+
+        turn.addBoth(land)
+        try:
+            await outcome.addTimeout(PATIENCE, self._reactor)
+        except TimeoutError:
+            raise StorageError(f"the files of {record_id} were not moved within {PATIENCE:g} s") from None
+
+    def _in_turn(self, outcome: Deferred[None], work: Callable[[Connection], None]) -> Deferred[None]:
+        if outcome.called:
+            # Nobody waits for it any more, and it has not begun.
+            return succeed(None)
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._database.run_here, work)
 
 
 def safe_part(name: str | None) -> bool:

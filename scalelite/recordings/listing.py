@@ -71,11 +71,11 @@ class RecordingLister:
         """
         view = View(prefix, self._show_protected)
         if page is not None:
-            rendered, total = await self._database.run(lambda connection: _page(connection, selection, page, view))
+            rendered, total = await self._database.read(lambda connection: _page(connection, selection, page, view))
             recordings = await self._with_tokens(rendered) if rendered else None
             return _document(recordings, b"  <totalElements>%d</totalElements>\n" % total)
         size = self._slice
-        rendered, rest = await self._database.run(lambda connection: _beginning(connection, selection, size, view))
+        rendered, rest = await self._database.read(lambda connection: _beginning(connection, selection, size, view))
         first = await self._with_tokens(rendered) if rendered else None
         if not rest:
             return _document(first)
@@ -93,7 +93,7 @@ class RecordingLister:
                 # All filters once more: what no longer fits by now is not shown.
                 return render(RecordingQueries(connection).rows(selection, limit=len(ids), ids=ids), view)
 
-            rendered = await self._database.run(work)
+            rendered = await self._database.read(work)
             if rendered is not None:
                 yield await self._with_tokens(rendered)
         yield _TAIL
