@@ -18,7 +18,7 @@ from scalelite.api.site import Handler, Request, Table
 class _Anything(BaseConverter):
     """The rest of a path, as it is: empty, doubled and trailing slashes included."""
 
-    regex = ".*?"
+    regex = r"[\s\S]*?"
     part_isolating = False
 
 
