@@ -127,14 +127,7 @@ def test_number_and_length_of_cookies_looked_at_are_bounded() -> None:
     assert not opens(long)
 
 
-CHROME = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.1.2 Safari/537.36"
-)
-SAFARI = (
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X {}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/12.1 Safari/605.1.15"
-)
-EMBEDDED = "Mozilla/5.0 (Macintosh; Intel Mac OS X {}) AppleWebKit/605.1.15 (KHTML, like Gecko)"
-MAC_LIKE = "(KHTML, like Gecko)"
+LIKE = "(KHTML, like Gecko)"
 CHROME = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 {LIKE} Chrome/{{}}.0.1.2 Safari/537.36"
 MAC = f"Mozilla/5.0 (Macintosh; Intel Mac OS X {{}}) AppleWebKit/605.1.15 {LIKE}"
 SAFARI = MAC + " Version/12.1 Safari/605.1.15"
