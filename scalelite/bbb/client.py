@@ -159,7 +159,7 @@ class BBBClient:
                     response = await deadline.over(_send(transport, url, body))
                 except ResponseNeverReceived as fault:
                     # Most often a kept connection that the server had just closed.
-                    if body or not repeatable or deadline.expired or _certificate_refused(fault):
+                    if body or not repeatable or deadline.expired or _given_up(fault) or _certificate_refused(fault):
                         raise
                     repeated = True
                     response = await deadline.over(_send(transport, url, body))
@@ -202,6 +202,11 @@ _NOT_CONNECTED = (
     # Waiting for a turn or for a connection; a wait for an answer ends as ResponseNeverReceived.
     defer.CancelledError,
 )
+
+
+def _given_up(fault: ResponseNeverReceived) -> bool:
+    """Whether we ended the connection ourselves: the time was up, or whoever asked wants no answer any more."""
+    return any(isinstance(reason.value, defer.CancelledError) for reason in fault.reasons)
 
 
 def _certificate_refused(fault: Exception) -> bool:

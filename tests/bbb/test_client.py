@@ -288,6 +288,23 @@ def test_the_deadline_covers_the_repetition_as_well(net: Net) -> None:
     assert isinstance(outcome[0], NoAnswer)
 
 
+def test_a_call_that_its_caller_gives_up_is_not_repeated(net: Net) -> None:
+    call = defer.Deferred.fromCoroutine(net.client().call(Server(), "end", {}))
+    (sent,) = net.sent
+    sent.answer._canceller = lambda _: sent.answer.errback(CANCELLED)
+    call.cancel()
+    failure = failure_of(call)
+    assert failure.check(NoAnswer)
+    assert len(net.sent) == 1
+
+
+def failure_of(call: defer.Deferred[Answer]) -> Failure:
+    """What a call has failed with."""
+    failures: list[Failure] = []
+    call.addErrback(failures.append)
+    return failures[0]
+
+
 def test_an_answer_that_is_cut_off_by_the_deadline_is_not_asked_for_again(net: Net) -> None:
     client = net.client()
 
