@@ -9,6 +9,7 @@ import hmac
 import secrets
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,6 +25,8 @@ from scalelite.store.recording_tokens import RecordingTokens
 if TYPE_CHECKING:
     from scalelite.api.admission import Admission
     from scalelite.api.playback import Playback
+    from scalelite.api.playback_files import RecordingFiles
+    from scalelite.api.playback_players import Players
     from scalelite.api.recordings import RecordingsAPI
     from scalelite.recordings.database import Database
     from scalelite.recordings.playback_lookup import PlaybackLookup
@@ -85,15 +88,10 @@ def leading_services(archive: Archive) -> list[IService]:  # noqa: ARG001
 def playback(archive: Archive, admission: Admission) -> Playback:
     """The routes of playback."""
     from scalelite.api.playback import Playback, PlaybackRules
-    from scalelite.api.playback_files import RecordingFiles
     from scalelite.api.playback_pages import playback_pages
     from scalelite.recordings.cookies import PlaybackCookies
 
-    settings, reactor = archive.settings, archive.reactor
-
-    def in_thread(work: Any, *args: Any) -> Any:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), work, *args)
-
+    settings = archive.settings
     cloudfront = None
     if settings.cloudfront_url and settings.cf_key_pair_id and settings.cf_private_key_b64:
         # The library takes a while to import.
@@ -112,11 +110,29 @@ def playback(archive: Archive, admission: Admission) -> Playback:
             settings.protected_recordings_enabled,
             secure_only=settings.environment == "production",
         ),
-        files=RecordingFiles(settings.recording_publish_dir.absolute(), in_thread)
-        if settings.serve_recordings
-        else None,
+        files=_files(archive, settings.recording_publish_dir) if settings.serve_recordings else None,
         cloudfront=cloudfront,
     )
+
+
+def players(archive: Archive) -> Players | None:
+    """The routes of the players' pages; None where nginx sends them."""
+    from scalelite.api.playback_pages import playback_pages
+    from scalelite.api.playback_players import Players
+
+    settings = archive.settings
+    if not settings.serve_recordings:
+        return None
+    return Players(_files(archive, settings.recording_publish_dir.parent), playback_pages(settings.default_locale))
+
+
+def _files(archive: Archive, folder: Path) -> RecordingFiles:
+    from scalelite.api.playback_files import RecordingFiles
+
+    def in_thread(work: Any, *args: Any) -> Any:
+        return deferToThreadPool(archive.reactor, archive.reactor.getThreadPool(), work, *args)
+
+    return RecordingFiles(folder.absolute(), in_thread)
 
 
 def _cookie_key(settings: Settings) -> bytes:

@@ -31,7 +31,7 @@ from scalelite.api.management_door import Door
 from scalelite.api.recordings import register_disabled
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
-from scalelite.archive import Archive, build_archive, playback, recordings_api
+from scalelite.archive import Archive, build_archive, playback, players, recordings_api
 from scalelite.bbb.client import BBBClient, Timeouts
 from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
 from scalelite.cluster.answers import LastAnswers
@@ -226,6 +226,8 @@ def web_site(parts: Parts) -> BalancerSite:
     if parts.archive is not None and settings.recordings_enabled:
         recordings_api(parts.archive, admission).register(routes)
         playback(parts.archive, admission).register(routes)
+        if (pages := players(parts.archive)) is not None:
+            pages.register(routes)
     else:
         register_disabled(admission, routes)
     if not settings.api_disabled:

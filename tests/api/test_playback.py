@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from typing import Any
 import attrs
 import pytest
 import pytest_twisted
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from scalelite.recordings.database import Database, DatabaseUnavailable
 from tests.api.support import add_tenant, exchange, running
@@ -384,6 +387,26 @@ async def test_tenant_sees_its_own_recordings_only(sqlite_url: str) -> None:
             unknown = await cinema.get(path, Host="three.example.com")
             assert (unknown.code, unknown.key) == (200, "checksumError")
         assert (await cinema.get("/video/nobodys/a.webm", Host="one.example.com")).code == 404
+
+
+# CloudFront
+
+
+@pytest_twisted.ensureDeferred
+async def test_pages_are_played_by_cloudfront_and_what_is_no_page_is_not(sqlite_url: str) -> None:
+    key = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    settings = {"cf_key_pair_id": "K1", "cf_private_key_b64": base64.b64encode(key).decode()}
+    async with cinema_with(database_url=sqlite_url, cloudfront_url="https://cdn.example.com", **settings) as cinema:
+        await cinema.add(protected=True)
+        cookie = await cinema.ticket()
+        for path in ("", "/", "/index.html", "/deep/er.html?x=1"):
+            answer = await cinema.get(f"/presentation/{R}{path}", Host="b.example.com", Cookie=cookie)
+            assert answer.code == 307
+            assert answer.location == f"https://cdn.example.com/published/presentation/{R}/index.html"
+            assert answer.headers["set-cookie"].startswith("CloudFront-Key-Pair-Id=K1; domain=.example.com; path=/;")
+        answer = await cinema.get(f"/presentation/{R}/a.webm", Cookie=cookie)
+        assert "x-accel-redirect" in answer.headers
+        assert (await cinema.get(f"/presentation/{R}/")).code == 404
 
 
 # Trouble
