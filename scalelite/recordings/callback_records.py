@@ -66,7 +66,7 @@ class CallbackRecords:
             return callback_rows.look_up(connection, meeting_id, tenant_id, alone=self._alone)
 
         try:
-            saved = await self._database.run(look_up)
+            saved = await self._database.read(look_up)
         except DatabaseUnavailable:
             # Kept since the database is down: no need to wait for it.
             if kept.unsaved_at and kept.urls.recording_ready is not None and kept.urls.analytics is not None:

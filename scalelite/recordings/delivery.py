@@ -163,7 +163,15 @@ class Deliverer:
         until = self._reactor.seconds() + patience
         producer = FileBodyProducer(BytesIO(body)) if method == b"POST" else None
         sent = Deferred.fromCoroutine(self._send(method, target.url, headers, producer))
-        response: IResponse = await sent.addTimeout(patience, self._reactor)
+        try:
+            response: IResponse = await sent.addTimeout(patience, self._reactor)
+        except CancelledError:
+            raise
+        except Exception as error:
+            # A request that is broken off tells of that in several ways.
+            if self._reactor.seconds() >= until:
+                raise _NoAnswer from error
+            raise
         try:
             await collect(response, MAX_REPLY).addTimeout(max(0.0, until - self._reactor.seconds()), self._reactor)
         except CancelledError:
@@ -181,6 +189,10 @@ _UNSIGNED = Headers({b"User-Agent": [b"Scalelite"]})
 _FORM = Headers({b"User-Agent": [b"Scalelite"], b"Content-Type": [b"application/x-www-form-urlencoded"]})
 
 
+class _NoAnswer(Exception):
+    """There was none in time."""
+
+
 def _named(error: Exception) -> str:
     """What went wrong, without the error's text: it may quote the URL."""
-    return type(error).__name__
+    return "no answer in time" if isinstance(error, _NoAnswer) else type(error).__name__

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from scalelite.recordings.database import Database, DatabaseUnavailable
 
@@ -22,12 +20,10 @@ REST: Final = 5.0
 
 
 class HurriedDatabase:
-    """Asks the database briefly, and not at all for a while once it has failed: no thread waits for it in vain.
+    """Asks the database briefly, and not at all for a while once it has failed.
 
-    What took too long may still be carried out later.
+    What took too long may have been carried out all the same.
     """
-
-    _log = Logger()
 
     def __init__(self, database: Database, clock: IReactorTime) -> None:
         self._database = database
@@ -36,22 +32,17 @@ class HurriedDatabase:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """As `Database.run`; DatabaseUnavailable after a second at most."""
+        return await self._hurry(lambda: self._database.run(work, deadline=PATIENCE))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """As `Database.read`; DatabaseUnavailable after a second at most."""
+        return await self._hurry(lambda: self._database.read(work, deadline=PATIENCE))
+
+    async def _hurry(self, ask: Callable[[], Awaitable[T]]) -> T:
         if self._clock.seconds() < self._rests_until:
             raise DatabaseUnavailable("the database has failed just now")
-        running: Deferred[T] = Deferred.fromCoroutine(self._database.run(work))
-        waiting: Deferred[T] = Deferred()
-        # `running` itself is not cancelled: its thread goes on, and whatever comes of it is heard here.
-        running.addCallbacks(
-            lambda result: None if waiting.called else waiting.callback(result),
-            lambda failure: self._late(failure) if waiting.called else waiting.errback(failure),
-        )
         try:
-            return await waiting.addTimeout(PATIENCE, self._clock)
-        except (TimeoutError, DatabaseUnavailable) as error:
+            return await ask()
+        except DatabaseUnavailable:
             self._rests_until = self._clock.seconds() + REST
-            if isinstance(error, DatabaseUnavailable):
-                raise
-            raise DatabaseUnavailable(f"no answer of the database within {PATIENCE:g} s") from None
-
-    def _late(self, failure: object) -> None:
-        self._log.warn("the database failed late: {error}", error=str(getattr(failure, "value", failure)))
+            raise

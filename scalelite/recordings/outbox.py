@@ -113,6 +113,12 @@ def target_of(url: str) -> str:
         return ""
 
 
+def is_due(connection: Connection, now: datetime) -> bool:
+    """Whether there is anything to be claimed, unless its target has no room."""
+    due = select(outbox.c.id).where(outbox.c.state == WAITING, outbox.c.next_attempt_at <= now).limit(1)
+    return connection.execute(due).first() is not None
+
+
 def claim(
     connection: Connection, now: datetime, *, limit: int, room: Mapping[str, int], default_room: int
 ) -> list[Claimed]:

@@ -194,6 +194,9 @@ class OutboxService(Service):
                     return
 
     async def _claim(self) -> list[Claimed]:
+        # Most looks find nothing, and need not wait for whoever writes.
+        if not await self._database.read(partial(outbox.is_due, now=utc(self._times.now()))):
+            return []
         room: dict[str, int] = self._breaker.places()
         for target, count in Counter(target for target, _ in self._active.values()).items():
             room[target] = room.get(target, PER_TARGET) - count
