@@ -14,6 +14,7 @@ from tests.balancer import Balancer
 from tests.recordings.databases import (  # noqa: F401 - fixtures for all tests
     database,
     database_url,
+    empty_database_url,
     empty_postgres_url,
     postgres_server,
     postgres_url,

@@ -265,6 +265,9 @@ def translated(error: Exception) -> StoreError:
         original = error.orig
         lost = error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
     elif isinstance(error, SQLAlchemyError):
+        # Most often what follows from a lost connection, which was seen before.
+        if isinstance(error.__context__, (SQLAlchemyError, psycopg.Error, sqlite3.Error)):
+            return translated(error.__context__)
         return DatabaseError(type(error).__name__)
     if isinstance(original, sqlite3.OperationalError):
         # Faulty statements and missing tables have this class as well, and this code.
@@ -283,6 +286,11 @@ def _reason(error: BaseException | None) -> str:
 def is_sqlite(engine: Engine) -> bool:
     """Whether it is SQLite, and not PostgreSQL."""
     return engine.dialect.name == "sqlite"
+
+
+def reading(engine: Engine) -> Engine:
+    """The same engine, for transactions that only read."""
+    return engine.execution_options(**(_SQLITE_READS if is_sqlite(engine) else _POSTGRESQL_READS))
 
 
 def open_engine(url: str, *, pool: int, timeout: float, prepare: bool = True) -> Engine:

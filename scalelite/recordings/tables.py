@@ -24,11 +24,14 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 metadata: Final = MetaData()
 
 #: SQLite numbers rows by itself in columns of exactly this type only.
 _ID: Final = BigInteger().with_variant(Integer, "sqlite")
+#: As Rails declares its own times.
+_MICROSECONDS: Final = DateTime().with_variant(TIMESTAMP(precision=6), "postgresql")
 
 
 def _id() -> Column[int]:
@@ -101,8 +104,8 @@ callback_data: Final = Table(
     Column("recording_id", Integer),
     # YAML with symbol keys, as Ruby writes it.
     Column("callback_attributes", Text),
-    Column("created_at", DateTime, nullable=False),
-    Column("updated_at", DateTime, nullable=False),
+    Column("created_at", _MICROSECONDS, nullable=False),
+    Column("updated_at", _MICROSECONDS, nullable=False),
 )
 
 SCALELITE_TABLES: Final = (recordings, recording_metadata, playback_formats, thumbnails, callback_data)

@@ -73,6 +73,15 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(params=ENGINES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with nothing in it, SQLite and PostgreSQL in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/empty.sqlite3"
+    url: str = request.getfixturevalue("empty_postgres_url")
+    return url
+
+
 @pytest_twisted.async_yield_fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A running `Database` with all tables and no rows, over SQLite and PostgreSQL in turn."""

@@ -1,0 +1,1 @@
+"""One module a revision, run in their order."""
