@@ -32,8 +32,9 @@ from scalelite.api.recordings import register_disabled
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
 from scalelite.archive import Archive, build_archive, playback, players, recordings_api
-from scalelite.bbb.client import BBBClient, Timeouts
-from scalelite.bbb.transports import agent_transports, connection_pool, https_policy, treq_transports
+from scalelite.bbb.client import BBBClient
+from scalelite.bbb.pooled import pooled_client
+from scalelite.bbb.transports import agent_transports, connection_pool, https_policy
 from scalelite.cluster.answers import LastAnswers
 from scalelite.cluster.callbacks import CallbackRewriter
 from scalelite.cluster.dialin import Prompts
@@ -81,11 +82,6 @@ class Parts:
     archive: Archive | None
     notices: Notices
 
-    @property
-    def timeouts(self) -> Timeouts:
-        """Bounds of a call to a BBB server."""
-        return Timeouts(self.settings.connect_timeout, self.settings.response_timeout)
-
 
 def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False) -> Parts:
     """Make the stores. Nothing is connected yet. Raises StoreError for files that can't be used.
@@ -105,7 +101,7 @@ def build_parts(reactor: Any, settings: Settings, *, memory_store: bool = False)
         redis=redis,
         servers=ServerStore(redis, prefix),
         meetings=MeetingStore(
-            redis, prefix, ttl=settings.default_meeting_ttl, new_meeting_load=new_meeting_load(settings)
+            redis, prefix, ttl=settings.default_meeting_ttl, new_meeting_load=settings.new_meeting_load
         ),
         tenants=tenants,
         leases=LeaseStore(redis, prefix),
@@ -146,26 +142,11 @@ class Connections(Service):
         return DeferredList(closed).addCallback(lambda _: None)
 
 
-def new_meeting_load(settings: Settings) -> float:
-    """The load that a new meeting counts until the next poll, before its server's multiplier."""
-    return settings.load_min_user_count if settings.create_load is None else settings.create_load
-
-
 def bbb_client(parts: Parts, *, by_treq: bool = False) -> BBBClient:
     """A client for the pool's servers, with connections of its own."""
-    settings = parts.settings
-    pool = connection_pool(parts.reactor, per_server=settings.host_concurrency)
+    client, pool = pooled_client(parts.reactor, parts.settings, by_treq=by_treq)
     parts.pools.append(pool)
-    policy = https_policy(verify=settings.bbb_verify_tls, ca_file=settings.bbb_ca_file)
-    transports = (treq_transports if by_treq else agent_transports)(parts.reactor, pool, policy)
-    return BBBClient(
-        parts.reactor,
-        transports,
-        timeouts=parts.timeouts,
-        algorithm=settings.outgoing_algorithm,
-        max_answer_size=settings.max_answer_size,
-        per_server=settings.host_concurrency,
-    )
+    return client
 
 
 def web_site(parts: Parts) -> BalancerSite:

@@ -47,8 +47,12 @@ class OwnPool:
     @cached_property
     def meetings(self) -> MeetingStore:
         settings = self._settings
-        load = settings.load_min_user_count if settings.create_load is None else settings.create_load
-        return MeetingStore(self._redis, settings.redis.prefix, ttl=settings.default_meeting_ttl, new_meeting_load=load)
+        return MeetingStore(
+            self._redis,
+            settings.redis.prefix,
+            ttl=settings.default_meeting_ttl,
+            new_meeting_load=settings.new_meeting_load,
+        )
 
     @cached_property
     def tenants(self) -> TenantStore:
@@ -68,21 +72,11 @@ class OwnPool:
 
     @cached_property
     def client(self) -> BBBClient:
-        from scalelite.bbb.client import BBBClient, Timeouts
-        from scalelite.bbb.transports import agent_transports, connection_pool, https_policy
+        from scalelite.bbb.pooled import pooled_client
 
-        settings = self._settings
-        pool = connection_pool(self.clock, per_server=settings.host_concurrency)
+        client, pool = pooled_client(self.clock, self._settings)
         self._http_pools.append(pool)
-        policy = https_policy(verify=settings.bbb_verify_tls, ca_file=settings.bbb_ca_file)
-        return BBBClient(
-            self.clock,
-            agent_transports(self.clock, pool, policy),
-            timeouts=Timeouts(settings.connect_timeout, settings.response_timeout),
-            algorithm=settings.outgoing_algorithm,
-            max_answer_size=settings.max_answer_size,
-            per_server=settings.host_concurrency,
-        )
+        return client
 
     async def close(self) -> None:
         """Drop all connections."""

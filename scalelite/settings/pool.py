@@ -227,3 +227,8 @@ class PoolSettings:
         default=10.0,
         unit="seconds",
     )
+
+    @property
+    def new_meeting_load(self) -> float:
+        """The load that a new meeting counts until the next poll, before its server's multiplier."""
+        return self.load_min_user_count if self.create_load is None else self.create_load
