@@ -166,26 +166,24 @@ def _panics(rounds: int) -> Iterator[Figure]:
         balancer = stack.enter_context(SSHBalancer(scene.redis, "bench", client, new_folder(stack)))
         load = Load(balancer)
         load.run(1)
-        alone: dict[int, list[dict[str, Run]]] = {}
+        alone: dict[Death, list[dict[str, Run]]] = {death: [] for death in DEATHS}
         meanwhile: dict[Death, list[dict[str, Run]]] = {death: [] for death in DEATHS}
         times: dict[Death, list[float]] = {death: [] for death in DEATHS}
         dead = iter(range(ALIVE, len(scene.ports)))
         for _ in range(rounds):
             for death in DEATHS:
                 length = int(READ_TIMEOUT) + 2 if death.waits else SHORT
-                alone.setdefault(length, []).append(load.run(length))
+                alone[death].append(load.run(length))
                 panic = Panic(client, balancer.ssh_port, server_id(next(dead)))
                 panic.start()
                 meanwhile[death].append(load.run(length))
                 times[death].append(panic.result())
         for death in DEATHS:
-            runs = meanwhile[death]
             note = f"{min(times[death]):.2f} s at best"
             yield Figure(f"{death.name}: time", max(times[death]), DEADLINE, unit="s", note=note)
             for name in load.paths:
-                before = min(run[name].p99 for run in alone[int(READ_TIMEOUT) + 2 if death.waits else SHORT])
-                during = min(run[name].p99 for run in runs)
-                longest = min(run[name].longest for run in runs)
+                before, during = (min(run[name].p99 for run in runs[death]) for runs in (alone, meanwhile))
+                longest = min(run[name].longest for run in meanwhile[death])
                 note = f"{during * 1e3:.2f} / {before * 1e3:.2f} ms; longest {longest * 1e3:.0f} ms"
                 yield Figure(f"{death.name}: p99 of {name} meanwhile / undisturbed", during / before, 1.5, note=note)
 
