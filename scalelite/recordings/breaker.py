@@ -47,13 +47,17 @@ class CircuitBreaker:
 
     def failed(self, target: str) -> bool:
         """It did not. Whether it rests now."""
+        now = self._seconds()
         state = self._states.pop(target, None) or _State()
         self._states[target] = state
+        if now < state.until:
+            # It was asked before the rest began.
+            return True
         state.failures += 1
         if state.failures >= FAILURES:
             if state.failures > FAILURES:
                 state.rest = min(LONGEST_REST, state.rest * 2)
-            state.until = self._seconds() + state.rest
+            state.until = now + state.rest
         while len(self._states) > MOST:
             del self._states[next(iter(self._states))]
         return state.failures >= FAILURES

@@ -7,6 +7,7 @@ from typing import Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as TooLong
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -68,7 +69,7 @@ class MemoryOutbox(Service):
     async def _stop(self) -> None:
         try:
             await self.settled().addTimeout(STOP_PATIENCE, self._clock)
-        except TimeoutError:
+        except TooLong:
             for attempt in list(self._active.values()):
                 attempt.cancel()
         for call in self._waiting.values():

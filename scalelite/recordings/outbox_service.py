@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as TooLong
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -114,7 +115,7 @@ class OutboxService(Service):
     async def _stop(self) -> None:
         try:
             await self.settled().addTimeout(STOP_PATIENCE, self._times.clock)
-        except TimeoutError:
+        except TooLong:
             for _, attempt in list(self._active.values()):
                 attempt.cancel()
         await self._election.stopService()
