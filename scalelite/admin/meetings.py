@@ -98,9 +98,9 @@ async def _asked(context: Context, call: Call, servers: Sequence[Server]) -> lis
 
     if not servers:
         return []
-    pool = context.pool
+    pool, patience = context.pool, context.settings.poller_wait_timeout
     with Progress(context.console, call, "servers asked") as progress:
-        return await list_servers(pool.client, pool.clock, context.deadline, servers, progress.at)
+        return await list_servers(pool.client, pool.clock, patience, servers, progress.at)
 
 
 def _row(meeting: Meeting, listing: Listing) -> dict[str, Any]:

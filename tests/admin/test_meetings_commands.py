@@ -229,6 +229,28 @@ async def test_meeting_list_tells_of_servers_that_fail(balancer: Balancer, desk:
     assert unknown == Result(1, "", "ERROR: Couldn't find Server with id=nope\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("servers:meeting_list", "\nFailed to get meetings list status: no answer before the command's time was up\n"),
+        (
+            "meetings",
+            "WARNING: Could not list server s1, where 1 of the meetings are recorded: no answer before the command's "
+            "time was up\n",
+        ),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_listings_wait_for_servers_as_long_as_the_setting_says(
+    balancer: Balancer, desk: Desk, name: str, told: str
+) -> None:
+    await hold_meetings(balancer, "m1")
+    balancer.nodes["s1"].faults.set("getMeetings", Fault.HANG_BEFORE_HEADERS)
+    desk.settings = attrs.evolve(desk.settings, poller_wait_timeout=0.2)
+    result = await desk.run(name)
+    assert (result.status, result.err) == (0, told)
+
+
 # servers:drain
 
 
