@@ -31,6 +31,10 @@ class BadTar(Exception):
     """A tar that is not taken; the text says what is wrong with it."""
 
 
+class CutTar(BadTar):
+    """It is damaged, or not all there yet."""
+
+
 class DiskFull(OSError):
     """There is no room for what is in the tar."""
 
@@ -76,14 +80,14 @@ def unpack(
                 # Else it keeps all of them.
                 archive.members.clear()
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-        raise BadTar(f"it is no whole tar: {error}") from None
+        raise CutTar(f"it is no whole tar: {error}") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(error.errno, error.strerror, os.fspath(folder)) from error
         raise
     # tarfile takes garbage, and a file that was cut between two members, for the end.
     if reading.last != _END:
-        raise BadTar("it is no whole tar: the end is missing")
+        raise CutTar("it is no whole tar: the end is missing")
     return unpacking.result()
 
 
@@ -163,7 +167,7 @@ class _Unpacking:
         if self._size > self._limits.size:
             raise BadTar(f"it unpacks to more than {self._limits.size} bytes (SCALELITE_IMPORT_MAX_SIZE)")
         if self._size > self._tar_size:
-            raise BadTar("it is no whole tar: the end is missing, or it unpacks to more than it is")
+            raise CutTar("it is no whole tar: the end is missing, or it unpacks to more than it is")
 
     def _check_layout(self, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
         for part in parts:
@@ -197,7 +201,7 @@ class _Unpacking:
             while left:
                 chunk = reading.read(min(left, _CHUNK))
                 if not chunk:
-                    raise BadTar("it is no whole tar: the end is missing")
+                    raise CutTar("it is no whole tar: the end is missing")
                 _write_all(writing.fileno(), chunk)
                 left -= len(chunk)
                 self._on_progress(self._size - left)
