@@ -165,6 +165,13 @@ class _Loader:
             )
         if settings.database_url is not None and not settings.db_disabled:
             self._check_database(settings.database_url, settings.environment)
+        if settings.cloudfront_url is not None:
+            for name, value in (
+                ("CF_KEY_PAIR_ID", settings.cf_key_pair_id),
+                ("CF_PRIVATE_KEY_B64", settings.cf_private_key_b64),
+            ):
+                if value is None and not self._text(name):
+                    self._problems.append(f"{name} is unset: CLOUDFRONT_URL needs it.")
         if not settings.dialin_password and (settings.fsapi_password == "" or settings.multitenancy_enabled):
             self._warnings.append(
                 "FSAPI_PASSWORD is empty, or unset without a LOADBALANCER_SECRET: /fsapi answers without a password."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -149,6 +150,26 @@ def switched_on(text: str) -> bool:
     return text.lower() not in _FALSE_WORDS
 
 
+def _read_web_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", text):
+        raise Malformed
+    return text.rstrip("/")
+
+
+def _read_rsa_key(text: str) -> str:
+    # The library takes a while to import.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(base64.b64decode(text), password=None)
+    except (ValueError, TypeError):
+        raise Malformed from None
+    if not isinstance(key, RSAPrivateKey):
+        raise Malformed("it is a key of another kind")
+    return text
+
+
 def _read_file(text: str) -> Path:
     return Path(text)
 
@@ -157,6 +178,8 @@ boolean: Kind[bool] = Kind("`true` or `false`", _read_boolean)
 text_value: Kind[str] = Kind("text", str)
 secret_value: Kind[str] = Kind("secret text", str)
 secret_values: Kind[str] = Kind("secret texts, joined by `:`", str, ":")
+web_url: Kind[str] = Kind("URL with `http` or `https`, without query", _read_web_url)
+rsa_key: Kind[str] = Kind("private RSA key without password: PEM, in base64", _read_rsa_key)
 path_value: Kind[Path] = Kind("path", _read_file)
 readable_file: Kind[Path] = Kind("path of a readable file", _read_file)
 host_name: Kind[str] = Kind("host name, without scheme and port", _read_host)

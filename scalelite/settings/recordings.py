@@ -248,13 +248,20 @@ class RecordingSettings(DoorSettings):
         default="en",
     )
     cloudfront_url: str | None = _playback(
-        "CLOUDFRONT_URL", parse.text_value, "CloudFront distribution that serves the recordings.", default=None
+        "CLOUDFRONT_URL", parse.web_url, "CloudFront distribution that serves the recordings.", default=None
     )
     cf_key_pair_id: str | None = _playback(
-        "CF_KEY_PAIR_ID", parse.text_value, "Id of the key that signs CloudFront's cookies.", default=None
+        "CF_KEY_PAIR_ID",
+        parse.text_value,
+        "Id of the key that signs CloudFront's cookies; required with `CLOUDFRONT_URL`.",
+        default=None,
     )
     cf_private_key_b64: str | None = _playback(
-        "CF_PRIVATE_KEY_B64", parse.secret_value, "That key: PEM, in base64.", default=None, secret=True
+        "CF_PRIVATE_KEY_B64",
+        parse.rsa_key,
+        "That key; required with `CLOUDFRONT_URL`.",
+        default=None,
+        secret=True,
     )
 
     callback_hosts: frozenset[str] = _callbacks(
