@@ -67,6 +67,12 @@ def test_our_keys_are_all_described() -> None:
     assert used == set(re.findall(r"`(balancer:[a-z_]+)", text_of("docs/architecture.md")))
 
 
+def test_keys_of_tokens_are_described() -> None:
+    scripts = "".join(path.read_text() for path in (ROOT / "scalelite/store/lua").glob("*.lua"))
+    assert "'protector_token_'" in scripts
+    assert "`protector_token_{token}`" in text_of("docs/architecture.md")
+
+
 def test_rooms_are_all_described() -> None:
     text = text_of("docs/architecture.md")
     rooms = {
