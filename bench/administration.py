@@ -122,7 +122,7 @@ def measure(rounds: int) -> Iterator[tuple[str, list[Figure]]]:
             yield "`ssh host status` with 500 servers", list(_over_ssh(client, balancers[MANY], sshd, 10 * rounds))
         trips = list(_round_trips(stack, client, redis))
         cost = list(_cost(client, redis, balancers, 2 * rounds))
-        yield f"Listing {SIZE_NAMES} servers", [*trips, *cost]
+        yield f"Listing the servers: {SIZE_NAMES}", [*trips, *cost]
     with Redis() as redis:
         record(redis, "bench", range(SILENT, SILENT + 10))
         yield "Start of the command line", list(_start(redis, 4 * rounds))
