@@ -6,7 +6,9 @@ import re
 from array import array
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import attrs
 from sqlalchemy import Connection
@@ -79,8 +81,7 @@ class RecordingLister:
         first = await self._with_tokens(rendered) if rendered else None
         if not rest:
             return _document(first)
-        assert first is not None
-        return self._parts(selection, view, first, rest)
+        return self._parts(selection, view, first or b"", rest)
 
     async def _parts(
         self, selection: Selection, view: View, first: bytes, rest: array[int]
@@ -88,12 +89,7 @@ class RecordingLister:
         yield _HEAD + first
         for start in range(0, len(rest), self._slice):
             ids = rest[start : start + self._slice]
-
-            def work(connection: Connection, ids: Sequence[int] = ids) -> Rendered | None:
-                # All filters once more: what no longer fits by now is not shown.
-                return render(RecordingQueries(connection).rows(selection, limit=len(ids), ids=ids), view)
-
-            rendered = await self._database.read(work)
+            rendered = await self._database.read(partial(_slice, ids=ids, selection=selection, view=view))
             if rendered is not None:
                 yield await self._with_tokens(rendered)
         yield _TAIL
@@ -105,26 +101,22 @@ class RecordingLister:
 
 def _page(connection: Connection, selection: Selection, page: Page, view: View) -> tuple[Rendered | None, int]:
     queries = RecordingQueries(connection)
-    rows = queries.rows(selection, limit=page.limit, offset=page.offset)
-    found = len(rows.recordings)
-    # Within the last page the rows themselves tell.
-    known = found < page.limit and (found > 0 or page.offset == 0)
-    total = page.offset + found if known else queries.count(selection)
-    return render(rows, view), total
+    found = queries.find(selection, limit=page.limit, offset=page.offset)
+    return render(queries.rows(found.ids), view), found.total
 
 
 def _beginning(
     connection: Connection, selection: Selection, size: int, view: View
 ) -> tuple[Rendered | None, array[int]]:
-    """The first recordings rendered, and the row ids of all others."""
+    """The first recordings rendered, and the row ids of all others: eight bytes each."""
     queries = RecordingQueries(connection)
-    rows = queries.rows(selection, limit=size + 1)
-    rest: array[int] = array("q")
-    if len(rows.recordings) > size:
-        rows = attrs.evolve(rows, recordings=rows.recordings[:size])
-        shown = {row[0] for row in rows.recordings}
-        rest.extend(row_id for row_id in queries.ids(selection) if row_id not in shown)
-    return render(rows, view), rest
+    ids = queries.find(selection).ids
+    return render(queries.rows(ids[:size]), view), array("q", ids[size:])
+
+
+def _slice(connection: Connection, *, ids: Sequence[int], selection: Selection, view: View) -> Rendered | None:
+    """Others rendered; what was deleted meanwhile is not shown."""
+    return render(RecordingQueries(connection).rows(ids, selection.states), view)
 
 
 def _document(recordings: bytes | None, after: bytes = b"") -> bytes:
@@ -139,7 +131,6 @@ def render(rows: Rows, view: View) -> Rendered | None:
         return None
     metadata = _grouped(rows.metadata)
     formats = _grouped(rows.formats)
-    thumbnails = _grouped(rows.thumbnails)
     pieces: list[bytes] = []
     links: list[tuple[str, str]] = []
     out: list[str] = []
@@ -170,33 +161,45 @@ def render(rows: Rows, view: View) -> Rendered | None:
                 else:
                     out.append(f"        <{key}>{_text(value)}</{key}>\n")
         out.append("      </metadata>\n      <playback>\n")
-        for _, format_id, kind, url, length, processing_time in formats.get(row_id, ()):
-            out.append(f"        <format>\n          <type>{_text(kind)}</type>\n")
-            if protected:
-                out.append(f"          <url>{_text(f'{view.prefix}/recording/{record_id}/{kind}')}?token=")
-                pieces.append("".join(out).encode())
-                links.append((record_id, kind))
-                out = ["</url>\n"]
-            elif url is None:
-                out.append("          <url/>\n")
-            else:
-                out.append(f"          <url>{_text(view.prefix + url)}</url>\n")
-            out.append("          <length/>\n" if length is None else f"          <length>{length}</length>\n")
-            if processing_time is not None:
-                out.append(f"          <processingTime>{processing_time}</processingTime>\n")
-            images = thumbnails.get(format_id)
-            if images and not protected:
-                out.append("          <preview>\n            <images>\n")
-                for _, alt, width, height, image in images:
-                    out.append(
-                        f'              <image alt="{_attribute(alt)}" width="{"" if width is None else width}" '
-                        f'height="{"" if height is None else height}">{_text(view.prefix + (image or ""))}</image>\n'
-                    )
-                out.append("            </images>\n          </preview>\n")
-            out.append("        </format>\n")
+        shown = None
+        images: list[str] = []
+        for _, format_id, kind, url, length, processing_time, image_id, alt, width, height, image in formats.get(
+            row_id, ()
+        ):
+            if format_id != shown:
+                if shown is not None:
+                    out += (*_preview(images), "        </format>\n")
+                    images = []
+                shown = format_id
+                out.append(f"        <format>\n          <type>{_text(kind)}</type>\n")
+                if protected:
+                    link = f"{view.prefix}/recording/{quote(record_id, '')}/{quote(kind, '')}"
+                    pieces.append("".join((*out, f"          <url>{_text(link)}?token=")).encode())
+                    links.append((record_id, kind))
+                    out = ["</url>\n"]
+                elif url is None:
+                    out.append("          <url/>\n")
+                else:
+                    out.append(f"          <url>{_text(view.prefix + url)}</url>\n")
+                out.append("          <length/>\n" if length is None else f"          <length>{length}</length>\n")
+                if processing_time is not None:
+                    out.append(f"          <processingTime>{processing_time}</processingTime>\n")
+            if image_id is not None and not protected:
+                images.append(
+                    f'              <image alt="{_attribute(alt)}" width="{"" if width is None else width}" '
+                    f'height="{"" if height is None else height}">{_text(view.prefix + (image or ""))}</image>\n'
+                )
+        if shown is not None:
+            out += (*_preview(images), "        </format>\n")
         out.append("      </playback>\n    </recording>\n")
     pieces.append("".join(out).encode())
     return Rendered(pieces, links)
+
+
+def _preview(images: list[str]) -> tuple[str, ...]:
+    if not images:
+        return ()
+    return ("          <preview>\n            <images>\n", *images, "            </images>\n          </preview>\n")
 
 
 def _grouped(rows: Sequence[Row]) -> Mapping[int, Sequence[Row]]:

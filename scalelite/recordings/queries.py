@@ -1,7 +1,10 @@
 """The SQL of getRecordings: which recordings match, and their rows.
 
-Statements are text, for few and fixed shapes whatever is asked for: lists travel as one array (PostgreSQL) or as JSON
+Statements are text, of few and fixed shapes whatever is asked for: lists travel as one array (PostgreSQL) or as JSON
 (SQLite). What callers send is always a parameter, never part of a statement.
+
+Where a page is asked for, a planner would walk through all recordings in their order until the page is full, and be
+wrong about how soon. So the narrowest filter is looked up first, as an array, and others are tests of single rows.
 """
 
 # ruff: noqa: S608 - statements are joined from the fixed texts below; what callers send is never part of one
@@ -16,24 +19,36 @@ import orjson
 from sqlalchemy import Connection
 
 from scalelite.recordings.selection import TENANT_KEY, MetaFilter, Selection
-from scalelite.recordings.tables import INDEXED_VALUE
+from scalelite.recordings.tables import INDEXED_TENANT, INDEXED_VALUE
 
 Row = tuple[Any, ...]
+_Test = tuple[str, list[Any]]
+
+#: Up to so many recordings, metadata filters are looked up before the tenant's recordings are.
+NARROW: Final = 1000
 
 
 @attrs.frozen
 class Rows:
-    """Recordings in order, and what belongs to them, by the recording's (or format's) row id.
+    """Recordings in order, and what belongs to them.
 
     recordings: id, record_id, meeting_id, name, published, protected, state, starttime, endtime, participants.
-    metadata: recording_id, key, value. formats: recording_id, id, format, url, length, processing_time.
-    thumbnails: playback_format_id, alt, width, height, url.
+    metadata: recording_id, key, value.
+    formats: recording_id, id, format, url, length, processing_time, and one of its thumbnails: id (None if it has
+    none), alt, width, height, url; a format with several is there several times.
     """
 
     recordings: list[Row]
     metadata: list[Row]
     formats: list[Row]
-    thumbnails: list[Row]
+
+
+@attrs.frozen
+class Found:
+    """Row ids in the order in which they are shown, newest first; `total` of all that match, pages aside."""
+
+    ids: list[int]
+    total: int
 
 
 class RecordingQueries:
@@ -41,76 +56,77 @@ class RecordingQueries:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._dialect = _SQLite() if connection.dialect.name == "sqlite" else _PostgreSQL()
+        self._sql = _SQLite() if connection.dialect.name == "sqlite" else _PostgreSQL()
 
-    def rows(self, selection: Selection, *, limit: int, ids: Sequence[int] | None = None, offset: int = 0) -> Rows:
-        """The first `limit` matches after `offset`, newest first; of the row ids `ids` only, if given."""
-        where, params = self._where(selection, ids)
-        recordings = self._fetch(
-            "SELECT r.id, r.record_id, r.meeting_id, r.name, r.published, r.protected, r.state, r.starttime, "
-            f"r.endtime, r.participants {where} {_ORDER} {self._limit(limit, offset)}",
-            params,
-        )
-        found = [row[0] for row in recordings]
-        if not found:
-            return Rows([], [], [], [])
-        among, listed = self._dialect.among("recording_id", found)
+    def find(self, selection: Selection, *, limit: int | None = None, offset: int = 0) -> Found:
+        """What matches: all, or at most `limit` after the first `offset`."""
+        where, params = self._where(selection)
+        if limit is None:
+            rows = self._fetch(f"SELECT r.id FROM recordings r {where} {_ORDER}", params)
+            return Found([row[0] for row in rows], len(rows))
+        page = f"{_ORDER} LIMIT {int(limit)} OFFSET {int(offset)}"
+        if attrs.evolve(selection, states=None) != Selection(states=None):
+            rows = self._fetch(f"SELECT r.id, count(*) OVER () FROM recordings r {where} {page}", params)
+            if rows or not offset:
+                return Found([row[0] for row in rows], rows[0][1] if rows else 0)
+        else:
+            # Of all recordings, the newest are found by index, as long as nobody counts the others.
+            rows = self._fetch(f"SELECT r.id FROM recordings r {where} {page}", params)
+        (counted,) = self._fetch(f"SELECT count(*) FROM recordings r {where}", params)
+        return Found([row[0] for row in rows], counted[0])
+
+    def rows(self, ids: Sequence[int], states: Sequence[str] | None = None) -> Rows:
+        """The rows of these ids, in their order; of recordings in one of `states` only, if given."""
+        tests = [self._sql.among("id", ids)]
+        if states is not None:
+            tests.append(self._sql.one_of("state", states))
+        where, params = _all(tests)
+        by_id = {
+            row[0]: row
+            for row in self._fetch(
+                "SELECT id, record_id, meeting_id, name, published, protected, state, starttime, endtime, participants "
+                f"FROM recordings {where}",
+                params,
+            )
+        }
+        recordings = [by_id[row_id] for row_id in ids if row_id in by_id]
+        if not recordings:
+            return Rows([], [], [])
+        among, listed = self._sql.among("recording_id", [row[0] for row in recordings])
         metadata = self._fetch(f"SELECT recording_id, key, value FROM metadata WHERE {among} ORDER BY id", listed)
         formats = self._fetch(
-            "SELECT recording_id, id, format, url, length, processing_time FROM playback_formats "
-            f"WHERE {among} ORDER BY format, id",
+            "SELECT f.recording_id, f.id, f.format, f.url, f.length, f.processing_time, "
+            "t.id, t.alt, t.width, t.height, t.url "
+            "FROM playback_formats f LEFT JOIN thumbnails t ON t.playback_format_id = f.id "
+            f"WHERE f.{among} ORDER BY f.format, f.id, t.sequence NULLS LAST, t.id",
             listed,
         )
-        thumbnails: list[Row] = []
-        if formats:
-            among, listed = self._dialect.among("playback_format_id", [row[1] for row in formats])
-            thumbnails = self._fetch(
-                f"SELECT playback_format_id, alt, width, height, url FROM thumbnails WHERE {among} "
-                "ORDER BY sequence NULLS LAST, id",
-                listed,
-            )
-        return Rows(recordings, metadata, formats, thumbnails)
+        return Rows(recordings, metadata, formats)
 
-    def ids(self, selection: Selection, *, limit: int | None = None, offset: int = 0) -> list[int]:
-        """Row ids of the matches, in the order of `rows`."""
-        where, params = self._where(selection, None)
-        return [row[0] for row in self._fetch(f"SELECT r.id {where} {_ORDER} {self._limit(limit, offset)}", params)]
-
-    def count(self, selection: Selection) -> int:
-        """How many recordings match."""
-        where, params = self._where(selection, None)
-        total: int = self._fetch(f"SELECT count(*) {where}", params)[0][0]
-        return total
-
-    def _where(self, selection: Selection, ids: Sequence[int] | None) -> tuple[str, list[Any]]:
-        dialect = self._dialect
-        tests: list[str] = []
-        params: list[Any] = []
-
-        def add(test: tuple[str, list[Any]]) -> None:
-            tests.append(test[0])
-            params.extend(test[1])
-
-        if ids is not None:
-            add(dialect.among("r.id", ids))
+    def _where(self, selection: Selection) -> _Test:
+        sql = self._sql
+        tests: list[_Test] = []
+        leading = selection.record_prefixes is not None or selection.meeting_ids is not None
         if selection.record_prefixes is not None:
-            add(dialect.begins_with_one_of(selection.record_prefixes))
+            tests.append(sql.begins_with_one_of(selection.record_prefixes))
         if selection.meeting_ids is not None:
-            add(dialect.one_of("r.meeting_id", selection.meeting_ids))
+            tests.append(sql.one_of("r.meeting_id", selection.meeting_ids))
         if selection.states is not None:
-            add(dialect.one_of("r.state", selection.states))
+            tests.append(sql.one_of("r.state", selection.states))
+        groups = _groups(selection)
+        if groups and not leading and (selection.tenant_id is None or self._narrow(groups[0])):
+            tests.append(sql.having(groups.pop(0)))
+            leading = True
+        tests += [sql.has(group) for group in groups]
         if selection.tenant_id is not None:
-            add(dialect.has_metadata([MetaFilter((TENANT_KEY,), (selection.tenant_id,))]))
-        if selection.meta is not None:
-            for filters in [(one,) for one in selection.meta] if selection.all_meta else [selection.meta]:
-                add(dialect.has_metadata(filters))
-        where = f"WHERE {' AND '.join(tests)}" if tests else ""
-        return f"FROM recordings r {where}", params
+            tests.append(sql.is_of(selection.tenant_id) if leading else sql.all_of(selection.tenant_id))
+        return _all(tests)
 
-    def _limit(self, limit: int | None, offset: int) -> str:
-        if limit is None:
-            return ""
-        return f"LIMIT {int(limit)} OFFSET {int(offset)}"
+    def _narrow(self, group: Sequence[MetaFilter]) -> bool:
+        """Whether few recordings have that metadata."""
+        statement, params = self._sql.holders(group)
+        (row,) = self._fetch(f"SELECT count(*) FROM ({statement} LIMIT {NARROW + 1}) AS holders", params)
+        return bool(row[0] <= NARROW)
 
     def _fetch(self, statement: str, params: Sequence[Any]) -> list[Row]:
         # The driver's own rows: SQLAlchemy's cost more than the query.
@@ -124,6 +140,18 @@ class RecordingQueries:
 
 # Without a second key, recordings that began together could change places from page to page.
 _ORDER: Final = "ORDER BY r.starttime DESC NULLS FIRST, r.id DESC"
+
+
+def _all(tests: Sequence[_Test]) -> _Test:
+    params = [param for _, params in tests for param in params]
+    return (f"WHERE {' AND '.join(test for test, _ in tests)}" if tests else ""), params
+
+
+def _groups(selection: Selection) -> list[Sequence[MetaFilter]]:
+    """Groups of which each must fit, by one of its filters."""
+    if selection.meta is None:
+        return []
+    return [(one,) for one in selection.meta] if selection.all_meta else [selection.meta]
 
 
 def after(prefix: str) -> str | None:
@@ -141,48 +169,70 @@ def _pairs(filters: Sequence[MetaFilter]) -> list[tuple[str, str]]:
 
 
 class _PostgreSQL:
-    def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
+    def among(self, column: str, ids: Sequence[int]) -> _Test:
         return f"{column} = ANY(%s::bigint[])", [list(ids)]
 
-    def one_of(self, column: str, values: Sequence[str]) -> tuple[str, list[Any]]:
+    def one_of(self, column: str, values: Sequence[str]) -> _Test:
         return f"{column} = ANY(%s::text[])", [list(values)]
 
-    def begins_with_one_of(self, prefixes: Sequence[str]) -> tuple[str, list[Any]]:
+    def begins_with_one_of(self, prefixes: Sequence[str]) -> _Test:
         # These operators compare bytes, whatever the database's collation, and use the index for them.
         test = (
-            "r.id IN (SELECT p.id FROM unnest(%s::text[], %s::text[]) AS wanted(low, high) "
-            "JOIN recordings p ON p.record_id ~>=~ wanted.low AND p.record_id ~<~ wanted.high)"
+            "r.id = ANY(ARRAY(SELECT p.id FROM unnest(%s::text[], %s::text[]) AS wanted(low, high) "
+            "JOIN recordings p ON p.record_id ~>=~ wanted.low AND p.record_id ~<~ wanted.high))"
         )
         return test, [list(prefixes), [after(prefix) for prefix in prefixes]]
 
-    def has_metadata(self, filters: Sequence[MetaFilter]) -> tuple[str, list[Any]]:
+    def holders(self, filters: Sequence[MetaFilter]) -> _Test:
+        """The row ids of all recordings that have such metadata."""
         pairs = _pairs(filters)
-        if len(pairs) == 1:
-            test = (
-                "EXISTS (SELECT 1 FROM metadata m WHERE m.recording_id = r.id AND m.key = %s "
-                f"AND substr(m.value, 1, {INDEXED_VALUE}) = %s AND m.value = %s)"
-            )
-            ((key, value),) = pairs
-            return test, [key, value[:INDEXED_VALUE], value]
-        test = (
-            "r.id IN (SELECT m.recording_id "
+        statement = (
+            "SELECT m.recording_id "
             "FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted(key, start, value) "
             f"JOIN metadata m ON m.key = wanted.key AND substr(m.value, 1, {INDEXED_VALUE}) = wanted.start "
-            "AND m.value = wanted.value)"
+            "AND m.value = wanted.value"
         )
-        return test, [
-            [key for key, _ in pairs], [value[:INDEXED_VALUE] for _, value in pairs], [value for _, value in pairs]
-        ]  # fmt: skip
+        starts = [value[:INDEXED_VALUE] for _, value in pairs]
+        return statement, [[key for key, _ in pairs], starts, [value for _, value in pairs]]
+
+    def having(self, filters: Sequence[MetaFilter]) -> _Test:
+        """A test for a recording with such metadata, which are looked up first."""
+        statement, params = self.holders(filters)
+        return f"r.id = ANY(ARRAY({statement}))", params
+
+    def has(self, filters: Sequence[MetaFilter]) -> _Test:
+        """The same, looked up for each recording. By the OFFSET, the planner leaves it where it is."""
+        pairs = _pairs(filters)
+        test = (
+            "EXISTS (SELECT 1 FROM unnest(%s::text[], %s::text[]) AS wanted(key, value) "
+            "JOIN metadata m ON m.key = wanted.key AND m.value = wanted.value WHERE m.recording_id = r.id OFFSET 0)"
+        )
+        return test, [[key for key, _ in pairs], [value for _, value in pairs]]
+
+    def all_of(self, tenant_id: str) -> _Test:
+        """A test for a recording of that tenant, whose recordings are looked up first."""
+        test = (
+            "r.id = ANY(ARRAY(SELECT m.recording_id FROM metadata m "
+            f"WHERE m.key = '{TENANT_KEY}' AND length(m.value) <= {INDEXED_TENANT} AND m.value = %s))"
+        )
+        return test, [tenant_id]
+
+    def is_of(self, tenant_id: str) -> _Test:
+        """The same, looked up for each recording."""
+        return (
+            "EXISTS (SELECT 1 FROM metadata m "
+            f"WHERE m.recording_id = r.id AND m.key = '{TENANT_KEY}' AND m.value = %s OFFSET 0)"
+        ), [tenant_id]
 
 
 class _SQLite:
-    def among(self, column: str, ids: Sequence[int]) -> tuple[str, list[Any]]:
+    def among(self, column: str, ids: Sequence[int]) -> _Test:
         return f"{column} IN (SELECT value FROM json_each(?))", [_json(list(ids))]
 
-    def one_of(self, column: str, values: Sequence[str]) -> tuple[str, list[Any]]:
+    def one_of(self, column: str, values: Sequence[str]) -> _Test:
         return f"{column} IN (SELECT value FROM json_each(?))", [_json(list(values))]
 
-    def begins_with_one_of(self, prefixes: Sequence[str]) -> tuple[str, list[Any]]:
+    def begins_with_one_of(self, prefixes: Sequence[str]) -> _Test:
         # SQLite compares text byte by byte.
         test = (
             "r.id IN (SELECT p.id FROM json_each(?) AS wanted JOIN recordings p "
@@ -190,14 +240,43 @@ class _SQLite:
         )
         return test, [_json([(prefix, after(prefix)) for prefix in prefixes])]
 
-    def has_metadata(self, filters: Sequence[MetaFilter]) -> tuple[str, list[Any]]:
-        test = (
-            "r.id IN (SELECT m.recording_id FROM json_each(?) AS wanted "
+    def holders(self, filters: Sequence[MetaFilter]) -> _Test:
+        """The row ids of all recordings that have such metadata."""
+        statement = (
+            "SELECT m.recording_id FROM json_each(?) AS wanted "
             "JOIN metadata m ON m.key = json_extract(wanted.value, '$[0]') "
             f"AND substr(m.value, 1, {INDEXED_VALUE}) = json_extract(wanted.value, '$[1]') "
-            "AND m.value = json_extract(wanted.value, '$[2]'))"
+            "AND m.value = json_extract(wanted.value, '$[2]')"
         )
-        return test, [_json([(key, value[:INDEXED_VALUE], value) for key, value in _pairs(filters)])]
+        return statement, [_json([(key, value[:INDEXED_VALUE], value) for key, value in _pairs(filters)])]
+
+    def having(self, filters: Sequence[MetaFilter]) -> _Test:
+        """A test for a recording with such metadata, which are looked up first."""
+        statement, params = self.holders(filters)
+        return f"r.id IN ({statement})", params
+
+    def has(self, filters: Sequence[MetaFilter]) -> _Test:
+        """The same, looked up for each recording."""
+        test = (
+            "EXISTS (SELECT 1 FROM json_each(?) AS wanted JOIN metadata m "
+            "ON m.recording_id = r.id AND m.key = json_extract(wanted.value, '$[0]') "
+            "AND m.value = json_extract(wanted.value, '$[1]'))"
+        )
+        return test, [_json(_pairs(filters))]
+
+    def all_of(self, tenant_id: str) -> _Test:
+        """A test for a recording of that tenant, whose recordings are looked up first."""
+        test = (
+            "r.id IN (SELECT m.recording_id FROM metadata m "
+            f"WHERE m.key = '{TENANT_KEY}' AND length(m.value) <= {INDEXED_TENANT} AND m.value = ?)"
+        )
+        return test, [tenant_id]
+
+    def is_of(self, tenant_id: str) -> _Test:
+        """The same, looked up for each recording."""
+        return (
+            f"EXISTS (SELECT 1 FROM metadata m WHERE m.recording_id = r.id AND m.key = '{TENANT_KEY}' AND m.value = ?)"
+        ), [tenant_id]
 
 
 def _json(value: Any) -> str:

@@ -188,11 +188,14 @@ text_tracks: Final = Table(
 
 OWN_TABLES: Final = (callbacks, outbox, imports, text_tracks)
 
-#: Characters of a metadata value that its index holds.
+#: Characters of a metadata value that its index holds, and of the longest tenant's id that is indexed.
 INDEXED_VALUE: Final = 64
+INDEXED_TENANT: Final = 255
+
+_OF_TENANT: Final = text(f"key = 'tenant-id' AND length(value) <= {INDEXED_TENANT}")
 
 OWN_INDEXES: Final = (
-    # getRecordings: by metadata value (tenant-id above all), in order of time, by prefix of the record id.
+    # getRecordings: by metadata value, by tenant, in order of time, by prefix of the record id.
     # Only the value's beginning: an index entry has a limit (2,704 bytes in PostgreSQL), a value has none.
     Index(
         "index_balancer_metadata_on_key_and_value",
@@ -200,6 +203,15 @@ OWN_INDEXES: Final = (
         func.substr(recording_metadata.c.value, 1, text(str(INDEXED_VALUE))),
         recording_metadata.c.recording_id,
     ),
+    # A tenant's recordings, and which of them are the newest, without a look at any row.
+    Index(
+        "index_balancer_metadata_on_tenant",
+        recording_metadata.c.value,
+        recording_metadata.c.recording_id,
+        postgresql_where=_OF_TENANT,
+        sqlite_where=_OF_TENANT,
+    ),
+    Index("index_balancer_recordings_on_id_and_starttime", recordings.c.id, recordings.c.starttime, recordings.c.state),
     Index("index_balancer_recordings_on_starttime", recordings.c.starttime),
     Index(
         "index_balancer_recordings_on_record_id_prefix",

@@ -10,6 +10,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+OF_TENANT = sa.text("key = 'tenant-id' AND length(value) <= 255")
+
 #: Name, table, columns or expressions, and what PostgreSQL takes besides.
 INDEXES: tuple[tuple[str, str, tuple[Any, ...], dict[str, Any]], ...] = (
     (
@@ -18,6 +20,13 @@ INDEXES: tuple[tuple[str, str, tuple[Any, ...], dict[str, Any]], ...] = (
         ("key", sa.text("substr(value, 1, 64)"), "recording_id"),
         {},
     ),
+    (
+        "index_balancer_metadata_on_tenant",
+        "metadata",
+        ("value", "recording_id"),
+        {"postgresql_where": OF_TENANT, "sqlite_where": OF_TENANT},
+    ),
+    ("index_balancer_recordings_on_id_and_starttime", "recordings", ("id", "starttime", "state"), {}),
     ("index_balancer_recordings_on_starttime", "recordings", ("starttime",), {}),
     (
         "index_balancer_recordings_on_record_id_prefix",
@@ -32,8 +41,8 @@ INDEXES: tuple[tuple[str, str, tuple[Any, ...], dict[str, Any]], ...] = (
 def upgrade() -> None:
     """Build those that are not there yet."""
     if op.get_bind().dialect.name == "sqlite":
-        for name, table, columns, _ in INDEXES:
-            op.create_index(name, table, list(columns), if_not_exists=True)
+        for name, table, columns, options in INDEXES:
+            op.create_index(name, table, list(columns), if_not_exists=True, **options)
         return
     # Outside of any transaction, as PostgreSQL demands for it. Each one that is done stays, whatever happens next.
     with op.get_context().autocommit_block():
