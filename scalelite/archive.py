@@ -59,7 +59,7 @@ def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | N
         redis,
         database,
         RecordingTokens(redis, settings.redis.prefix, settings.protected_recordings_token_timeout),
-        _storage(settings),
+        recording_storage(settings),
         PlaybackLookup(database, reactor, deadline=settings.db_timeout),
     )
 
@@ -71,7 +71,8 @@ def _database(reactor: Any, settings: Settings, url: str) -> Database:
     return Database(reactor, engine, settings.db_pool, settings.db_timeout)
 
 
-def _storage(settings: Settings) -> Storage:
+def recording_storage(settings: Settings) -> Storage:
+    """Where the recordings' files are kept."""
     return FolderStorage(settings.recording_publish_dir, settings.recording_unpublish_dir)
 
 

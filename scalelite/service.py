@@ -22,12 +22,14 @@ from scalelite.composition import (
     Parts,
     bbb_client,
     build_parts,
+    lease_holder,
     notice_services,
     poll_service,
     ssh_service,
     web_site,
 )
 from scalelite.demo import Demo, NotInProduction, demo_environ, leaflet, port_taken
+from scalelite.importing import import_services
 from scalelite.log import LogChoice
 from scalelite.process import DNS_THREADS, END_MARGIN, Ending, Group, Stack, raise_file_limit, settle_memory
 from scalelite.settings import Settings, SettingsError, load_settings
@@ -187,6 +189,7 @@ def makeService(options: Options) -> Balancer:
         ssh_service(parts),
         *notice_services(parts),
         *(() if archive is None else leading_services(archive)),
+        *(() if archive is None else import_services(archive, lease_holder(), environ, root)),
     ):
         if part is not None:
             part.setServiceParent(serving)
