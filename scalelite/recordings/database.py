@@ -316,7 +316,8 @@ def open_engine(url: str, *, pool: int, timeout: float, prepare: bool = True) ->
         return engine
     arguments = connect_arguments(parsed, timeout)
     milliseconds = int(timeout * 1000)
-    limits = {"statement_timeout": milliseconds, "lock_timeout": milliseconds}
+    # Compiling a statement takes PostgreSQL longer than running one of ours does.
+    limits = {"statement_timeout": milliseconds, "lock_timeout": milliseconds, "jit": "off"}
     pooled = not (prepare and parsed.prepare)
     if pooled:
         arguments["prepare_threshold"] = None
@@ -329,7 +330,7 @@ def open_engine(url: str, *, pool: int, timeout: float, prepare: bool = True) ->
     return engine
 
 
-def _limit_transactions(limits: Mapping[str, int]) -> Callable[[Connection], None]:
+def _limit_transactions(limits: Mapping[str, object]) -> Callable[[Connection], None]:
     # A pooler between us and PostgreSQL takes no options, and hands what is set on to others.
     statement = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
 
