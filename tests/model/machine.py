@@ -129,6 +129,16 @@ class BalancerMachine(RuleBasedStateMachine):
     def set_state(self, server: int, state: ServerState) -> None:
         wait_for(self.world.set_state(self.server(server), state))
 
+    @rule(meeting=MEETINGS, back=st.booleans())
+    def move(self, meeting: str, back: bool) -> None:
+        """A meeting's server is taken out, for a moment at least, and a client creates the meeting again meanwhile."""
+        server = wait_for(self.world.house.where(meeting))
+        if server in self.world.nodes:
+            wait_for(self.world.set_state(server, ServerState.DISABLED))
+        self.created(wait_for(self.world.create(meeting)), meeting)
+        if server in self.world.nodes and back:
+            wait_for(self.world.set_state(server, ServerState.ENABLED))
+
     @rule(server=SERVERS, meeting=MEETINGS, how=st.sampled_from(["panic", "skip", "keep", "clear", "remove", "force"]))
     def give_up(self, server: int, meeting: str, how: str) -> None:
         """An operator gives up the meetings of a server, a single meeting, or a server."""
@@ -210,7 +220,12 @@ class BalancerMachine(RuleBasedStateMachine):
 
     @rule(server=SERVERS, held=st.sampled_from(["", "", "end", "getMeetingInfo", "getMeetings"]))
     def begin_poll(self, server: int, held: str) -> None:
-        wait_for(self.world.begin_poll(self.server(server), held=held))
+        name = self.server(server)
+        if held == "end":
+            # Where there is something to end.
+            left = sorted(wait_for(self.world.left_behind()))
+            name = left[server % len(left)] if left else name
+        wait_for(self.world.begin_poll(name, held=held))
 
     @precondition(lambda self: self.world.polling is not None)
     @rule()

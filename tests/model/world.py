@@ -235,7 +235,12 @@ class World:
         if password is None:
             password = (found.meeting.moderator_pw if found else None) or "none"
         self.forgiven.add(meeting_id)
-        return await self.house.call("end", meetingID=meeting_id, password=password)
+        answer = await self.house.call("end", meetingID=meeting_id, password=password)
+        told = self.told.get(meeting_id)
+        if answer.returncode == "SUCCESS" and found and told and told.server_id != found.meeting.server_id:
+            # Where a create in doubt had moved it; the copy that clients were told of goes with it.
+            del self.told[meeting_id]
+        return answer
 
     async def listed(self) -> list[str] | None:
         """The ids that getMeetings lists, as often as it does; None if it fails."""
@@ -287,6 +292,15 @@ class World:
         return True
 
     # The poller.
+
+    async def left_behind(self) -> set[str]:
+        """The servers on which a living copy of a meeting runs that is recorded elsewhere, or nowhere."""
+        found = set()
+        for server_id, node in self.nodes.items():
+            for meeting_id, copy in node.meetings.items():
+                if alive(copy) and await self.house.where(meeting_id) != server_id:
+                    found.add(server_id)
+        return found
 
     async def poll(self) -> Any:
         """A whole pass."""
