@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from scalelite.bbb.errors import InternalError
-from scalelite.recordings.queries import RecordingQueries, after
+from scalelite.recordings.queries import NARROW, RecordingQueries, after
 from scalelite.recordings.selection import Page, Selection, page, selection
 from scalelite.recordings.tables import playback_formats, recordings, thumbnails
+from tests.recordings.databases import ENGINES, fill
 from tests.recordings.rows import EPOCH, add_recording
 
 LONG = "x" * 64
@@ -28,9 +29,25 @@ def connection(database_url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-@pytest.fixture
-def filled(connection: Connection) -> Connection:
-    """Recordings of every kind, the newest first by name: r1, r2 and so on."""
+@pytest.fixture(scope="module", params=ENGINES)
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """Recordings of every kind, the newest first, for tests that only read."""
+    from scalelite.recordings.database import open_engine
+
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('queries') / 'scalelite.sqlite3'}"
+        fill(url)
+    else:
+        server = request.getfixturevalue("postgres_server")
+        url = server.fresh_database("scalelite_template", fill)
+    engine = open_engine(url, pool=1, timeout=10)
+    with engine.begin() as connection:
+        _add_all_kinds(connection)
+        yield connection
+    engine.dispose()
+
+
+def _add_all_kinds(connection: Connection) -> None:
     kinds: tuple[tuple[str, dict[str, Any]], ...] = (
         ("abc-1", {"meeting_id": "m1", "metadata": {"color": "red", "Size": "L"}, "tenant": "t1"}),
         ("abc-2", {"meeting_id": "m1", "metadata": {"color": "blue", "size": "S"}, "tenant": "t2"}),
@@ -48,7 +65,6 @@ def filled(connection: Connection) -> Connection:
     )
     for age, (record_id, fields) in enumerate(kinds):
         add_recording(connection, record_id, start=EPOCH - timedelta(days=age), **fields)
-    return connection
 
 
 SHOWN = [
@@ -189,15 +205,18 @@ def test_newest_come_first_and_those_without_time_before_all(connection: Connect
 
     assert _found(connection, Selection()) == expected
     queries = RecordingQueries(connection)
-    paged = [queries.rows(Selection(), limit=2, offset=offset).recordings for offset in (0, 2, 4, 6)]
-    assert [[row[1] for row in rows] for rows in paged] == [expected[:2], expected[2:4], expected[4:], []]
+    paged = [queries.find(Selection(), limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+    assert [found.total for found in paged] == [5, 5, 5, 5]
+    assert [_names(connection, found.ids) for found in paged] == [expected[:2], expected[2:4], expected[4:], []]
 
 
 def test_rows_bring_what_belongs_to_the_recordings_in_order(connection: Connection) -> None:
     row_id = add_recording(
         connection, "r1", formats=("video", "podcast"), images=2, metadata={"z": "1", "a": None, "m": ""}
     )
-    other = add_recording(connection, "r2", start=EPOCH - timedelta(days=1), formats=(), images=3)
+    video = select(playback_formats.c.id).where(playback_formats.c.format == "video")
+    connection.execute(delete(thumbnails).where(thumbnails.c.playback_format_id.in_(video)))
+    other = add_recording(connection, "r2", start=EPOCH - timedelta(days=1), formats=())
     unsorted = connection.execute(
         insert(playback_formats).values(recording_id=row_id, format="notes", url=None, processing_time=7)
     ).inserted_primary_key[0]  # type: ignore[index]
@@ -210,7 +229,7 @@ def test_rows_bring_what_belongs_to_the_recordings_in_order(connection: Connecti
     )
     connection.execute(update(recordings).where(recordings.c.id == other).values(name=None))
 
-    rows = RecordingQueries(connection).rows(Selection(), limit=10)
+    rows = RecordingQueries(connection).rows([row_id, other])
 
     assert [row[0] for row in rows.recordings] == [row_id, other]
     first = rows.recordings[0]
@@ -218,29 +237,76 @@ def test_rows_bring_what_belongs_to_the_recordings_in_order(connection: Connecti
     assert (bool(first[4]), bool(first[5]), first[6], first[9]) == (True, False, "published", 3)
     assert rows.recordings[1][3] is None
     assert [row[1:] for row in rows.metadata] == [("z", "1"), ("a", None), ("m", "")]
-    assert [row[2] for row in rows.formats] == ["notes", "podcast", "video"]
-    assert rows.formats[0][2:] == ("notes", None, None, 7)
-    assert [row[4] for row in rows.thumbnails if row[0] == unsorted] == ["/0", "/9", "/10", "/None"]
-    assert len(rows.thumbnails) == 4 + 2 * 2
+    formats = [(row[0], row[2], row[10]) for row in rows.formats]
+    assert formats == [
+        (row_id, "notes", "/0"),
+        (row_id, "notes", "/9"),
+        (row_id, "notes", "/10"),
+        (row_id, "notes", "/None"),
+        (row_id, "podcast", "/podcast/r1/thumb-0.png"),
+        (row_id, "podcast", "/podcast/r1/thumb-1.png"),
+        (row_id, "video", None),
+    ]
+    assert rows.formats[0][2:6] == ("notes", None, None, 7)
+    assert rows.formats[4][2:10] == (
+        "podcast",
+        "/playback/podcast/2.3/r1",
+        60,
+        None,
+        *rows.formats[4][6:7],
+        "slide 0",
+        176,
+        136,
+    )
 
 
-def test_rows_of_given_ids_are_those_that_still_match(filled: Connection) -> None:
+def test_rows_come_in_the_order_of_their_ids_while_their_state_fits(filled: Connection) -> None:
     queries = RecordingQueries(filled)
-    wanted = Selection(tenant_id="t1")
-    ids = queries.ids(Selection())
+    ids = queries.find(Selection(states=None)).ids
 
-    assert [row[1] for row in queries.rows(wanted, limit=100, ids=ids).recordings] == ["abc-1", "abd-1"]
-    assert queries.rows(wanted, limit=100, ids=[]).recordings == []
+    assert [row[1] for row in queries.rows(ids[::-1]).recordings] == ALL[::-1]
+    assert [row[1] for row in queries.rows(ids, ("deleted", "unpublished")).recordings] == ["unpublished", "deleted"]
+    assert queries.rows(ids, ()).recordings == queries.rows([]).recordings == []
+    assert queries.rows([-1, ids[0], 2**62]).recordings[0][0] == ids[0]
 
 
-@pytest.mark.parametrize("params", [{}, {"recordID": "abc"}, {"meta_color": "red,blue", "state": "any"}])
-def test_ids_and_count_are_those_of_the_rows(filled: Connection, params: dict[str, str | None]) -> None:
-    queries, wanted = RecordingQueries(filled), selection(params, None)
-    rows = queries.rows(wanted, limit=100).recordings
+@pytest.mark.parametrize(
+    ("tenant", "params"),
+    [
+        (None, {}),
+        (None, {"recordID": "ab"}),
+        (None, {"meta_color": "red,blue", "state": "any"}),
+        ("t1", {}),
+        ("t1", {"meta_color": "red"}),
+    ],
+)
+def test_pages_are_parts_of_the_whole_and_know_its_size(
+    filled: Connection, tenant: str | None, params: dict[str, str | None]
+) -> None:
+    queries, wanted = RecordingQueries(filled), selection(params, tenant)
+    everything = queries.find(wanted)
 
-    assert queries.ids(wanted) == [row[0] for row in rows]
-    assert queries.ids(wanted, limit=1, offset=1) == [rows[1][0]]
-    assert queries.count(wanted) == len(rows)
+    assert everything.total == len(everything.ids) >= 2
+    for offset in range(everything.total + 2):
+        page = queries.find(wanted, limit=1, offset=offset)
+        assert (page.ids, page.total) == (everything.ids[offset : offset + 1], everything.total)
+
+
+def test_common_metadata_are_looked_up_among_the_tenants_recordings(connection: Connection) -> None:
+    for number in range(NARROW + 5):
+        tenant = "t1" if number % 100 == 0 else "t2"
+        metadata = {"listed": "true", "rare": str(number % 500)}
+        add_recording(connection, f"r{number:04}", formats=(), tenant=tenant, metadata=metadata)
+    listed, rare = {"meta_listed": "true"}, {"meta_rare": "100"}
+
+    for tenant, params, size in (
+        ("t1", listed, 11), ("t1", rare, 2), ("t2", rare, 0), ("t1", {**listed, **rare}, 11), ("t3", listed, 0),
+        (None, listed, NARROW + 5), (None, {**listed, "recordID": "r000"}, 10),
+        ("t1", {**listed, "meetingID": "meeting of r0100"}, 1), ("t2", {**listed, "meetingID": "meeting of r0100"}, 0),
+    ):  # fmt: skip
+        assert len(_found(connection, selection(params, tenant))) == size, (tenant, params)
+    both = selection({**listed, **rare}, "t1", all_meta=True)
+    assert _found(connection, both) == ["r0600", "r0100"]
 
 
 def test_a_null_flag_of_a_migrated_database_is_found_like_any(database_url: str) -> None:
@@ -252,7 +318,8 @@ def test_a_null_flag_of_a_migrated_database_is_found_like_any(database_url: str)
             for column in ("published", "protected", "publish_updated"):
                 connection.exec_driver_sql(f"ALTER TABLE recordings ALTER COLUMN {column} DROP NOT NULL")
             add_recording(connection, "r1", published=None, protected=None, publish_updated=None)
-            (row,) = RecordingQueries(connection).rows(Selection(), limit=1).recordings
+            queries = RecordingQueries(connection)
+            (row,) = queries.rows(queries.find(Selection()).ids).recordings
             assert row[4:6] == (None, None)
         else:
             add_recording(connection, "r1")
@@ -313,4 +380,8 @@ def test_lists_without_end_are_refused(params: dict[str, str | None]) -> None:
 
 
 def _found(connection: Connection, wanted: Selection) -> list[str]:
-    return [row[1] for row in RecordingQueries(connection).rows(wanted, limit=1000).recordings]
+    return _names(connection, RecordingQueries(connection).find(wanted).ids)
+
+
+def _names(connection: Connection, ids: list[int]) -> list[str]:
+    return [row[1] for row in RecordingQueries(connection).rows(ids).recordings]
