@@ -215,13 +215,17 @@ class ImportService(Service):
         self._let_go_later()
 
     async def _import_all(self, may_go_on: Callable[[], bool]) -> None:
-        self._keep_processes()
         if not may_go_on():
             return
         if not self._recovered:
+            await self._in_thread(self._spool.recover)
+        paths = deque(await self._in_thread(self._spool.waiting))
+        if not paths or not may_go_on():
+            return
+        self._keep_processes()
+        if not self._recovered:
             await self._processes[0].run(Job(None), lambda step: None)
             self._recovered = True
-        paths = deque(await self._in_thread(self._spool.waiting))
         lanes = self._processes[: len(paths)]
         await gatherResults([Deferred.fromCoroutine(self._work(process, paths, may_go_on)) for process in lanes])
 
@@ -287,11 +291,11 @@ class ImportService(Service):
         self._idle = None
 
     def _let_go_later(self) -> None:
-        self._keep_processes()
-        if not self._stopping:
+        if self._idle is None and not self._stopping:
             self._idle = self._clock.callLater(IDLE, self._let_go)
 
     def _let_go(self) -> None:
+        self._idle = None
         if self._pass is None:
             for process in self._processes:
                 process.close()
