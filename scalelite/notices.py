@@ -85,15 +85,20 @@ def outbox_service(
     from scalelite.recordings.outbox_service import OutboxService, Times
 
     prefix = settings.redis.prefix
-    return OutboxService(
+
+    def elected() -> None:
+        made.look()
+
+    made = OutboxService(
         database,
         _deliverer(reactor, settings, tenants),
         callbacks,
         CallbackCopier(database, CallbackStore(redis, prefix), alone=not settings.multitenancy_enabled),
         NoticeStore(redis, prefix),
-        Election(LeaseStore(redis, prefix), reactor, LEASE, holder, lambda: None),
+        Election(LeaseStore(redis, prefix), reactor, LEASE, holder, elected),
         Times(reactor, time.time, random.SystemRandom().uniform),
     )
+    return made
 
 
 def end_callbacks(settings: Settings) -> EndCallbacks | None:

@@ -20,9 +20,6 @@ from scalelite.store.meetings import MeetingStore
 LOOKS: Final = (0.0, 1.0, 5.0)
 """Seconds before each question whether the meeting is really over; then the poller will see."""
 
-CLOCK_MARGIN: Final = 0.25
-"""Seconds taken off the moment at which the server was asked, as the poller does."""
-
 MOST: Final = 100
 """Meetings that are looked into at once; the poller sees to the others."""
 
@@ -84,10 +81,10 @@ class EndedMeetings:
                 found = await self._meetings.find(meeting_id, tenant_id or None)
                 if found is None or found.host is None:
                     return
-                asked = await self._leases.now() - CLOCK_MARGIN
+                asked = await self._leases.now()
                 answer = await self._client.call(found.host, "getMeetingInfo", {"meetingID": meeting_id})
-                if answer.text("messageKey") == "notFound" and not answer.success:
-                    await self._meetings.drop_absent(meeting_id, found.host.id, asked, self._grace)
+                absent = answer.text("messageKey") == "notFound" and not answer.success
+                if absent and await self._meetings.drop_absent(meeting_id, found.host.id, asked, self._grace):
                     return
         except (BackendError, StoreError) as error:
             self._log.info("whether a meeting is over is left to the poller: {error}", error=error)
