@@ -103,9 +103,9 @@ class Pool:
         copies = await old_copies(self.servers)
         return {copy.meeting_id: copy.moderator_pw for copy in copies}
 
-    def clearance(self, client: ScriptedClient, deadline: float = 15.0) -> ServerClearance:
+    def clearance(self, client: ScriptedClient, deadline: float = 15.0, pace: float = 0.0) -> ServerClearance:
         handed: Any = client
-        return ServerClearance(self.servers, self.meetings, lambda: handed, self.clock, deadline)
+        return ServerClearance(self.servers, self.meetings, lambda: handed, self.clock, deadline, pace=pace)
 
     async def panic(self, client: ScriptedClient, **options: bool) -> Cleared:
         return await self.clearance(client).panic(await self.server(), self.events.append, **options)
@@ -221,6 +221,29 @@ async def test_a_dead_server_with_200_meetings_is_cleared_at_the_deadline(pool: 
     assert await pool.recorded() == []
     assert sorted(await pool.copies()) == ids
     assert pool.clock.getDelayedCalls() == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("pace", "apart"), [(0.01, 0.01), (60.0, 0.3)])
+async def test_calls_begin_and_are_given_up_one_after_another(pool: Pool, pace: float, apart: float) -> None:
+    await pool.hold("a", "b", "c", "d", "e")
+    client = ScriptedClient(never)
+    server = await pool.server()
+    cleared = Deferred.fromCoroutine(pool.clearance(client, pace=pace).panic(server, pool.events.append))
+    while not client.calls:
+        await deferLater(reactor, 0)
+    begun = [len(client.calls)]
+    for _ in range(4):
+        pool.clock.advance(apart)
+        begun.append(len(client.calls))
+    assert begun == [1, 2, 3, 4, 5]
+    pool.clock.advance(15 - 8 * apart - 0.001)
+    left = [client.under_way]
+    for _ in range(5):
+        pool.clock.advance(apart)
+        left.append(client.under_way)
+    assert left == [5, 4, 3, 2, 1, 0]
+    assert await cleared == Cleared(5, 5, 0)
 
 
 @pytest_twisted.ensureDeferred

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from scalelite.bbb.client import BBBClient
 from scalelite.cluster.operations.asking import all_of, end_until
@@ -14,6 +16,11 @@ from scalelite.cluster.operations.counting import Count, counted, uncounted
 from scalelite.cluster.records import Meeting, Server, ServerState
 from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
+
+#: Seconds between the beginnings of two `end` calls, at most.
+PACE: Final = 0.003
+#: The share of the deadline until all of them have begun, at most.
+LONGEST_START: Final = 0.1
 
 
 class ServerGone(Exception):
@@ -61,7 +68,10 @@ async def change_state(servers: ServerStore, server_id: str, state: ServerState)
 
 
 class ServerClearance:
-    """Empties servers. `deadline`: seconds for all `end` calls together; they are made in parallel."""
+    """Empties servers. `deadline`: seconds for all `end` calls together; they are made in parallel.
+
+    They begin `pace` seconds apart, or less where they are many, and each has as long as the others.
+    """
 
     def __init__(
         self,
@@ -70,12 +80,15 @@ class ServerClearance:
         client: Callable[[], BBBClient],
         clock: IReactorTime,
         deadline: float,
+        *,
+        pace: float = PACE,
     ) -> None:
         self._servers = servers
         self._meetings = meetings
         self._client = client
         self._clock = clock
         self._deadline = deadline
+        self._pace = pace
 
     async def panic(
         self,
@@ -96,13 +109,21 @@ class ServerClearance:
         if not keep_state:
             await change_state(self._servers, server.id, ServerState.DISABLED)
         recorded = await self._meetings.on_server(server.id)
-        clear = partial(self._clear, server, tell=tell, limit=limit, skip=skip_end_calls)
-        ended = await all_of(counted([clear(meeting) for meeting in recorded], count))
+        # Begun all at once, they would fail all at once as well, and hold up the requests of front-ends each time.
+        pace = min(self._pace, LONGEST_START * self._deadline / max(1, len(recorded)))
+        clear = partial(self._clear, server, tell=tell, skip=skip_end_calls)
+        delays = [number * pace for number in range(len(recorded))]
+        limits = [limit - delay for delay in reversed(delays)]
+        ended = await all_of(counted([clear(*each) for each in zip(recorded, delays, limits, strict=True)], count))
         remaining = await self._meetings.on_server(server.id)
         return Cleared(len(recorded), ended.count(False), len(remaining))
 
-    async def _clear(self, server: Server, meeting: Meeting, *, tell: Progress, limit: float, skip: bool) -> bool:
-        """End one meeting and drop its record; whether it is surely over."""
+    async def _clear(
+        self, server: Server, meeting: Meeting, delay: float, limit: float, *, tell: Progress, skip: bool
+    ) -> bool:
+        """End one meeting after a delay, and drop its record; whether it is surely over."""
+        if delay:
+            await deferLater(self._clock, delay)
         tell(Clearing(meeting.id))
         reason = None if skip else await end_until(self._client(), self._clock, limit, server, meeting)
         over = not skip and reason is None
