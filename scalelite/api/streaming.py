@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from scalelite.api.replies import StreamedReply
+from scalelite.store.errors import StoreError
 
 _log = Logger()
 
@@ -96,10 +97,16 @@ async def stream(request: Any, reply: StreamedReply, clock: Any, patience: float
     chunked = reply.length is None and request.clientproto == b"HTTP/1.1"
     try:
         sent = await Pump(channel, clock, patience).send(reply.chunks, _as_chunk if chunked else _as_is)
+    except Stalled:
+        request.note = "stalled"
+        channel.transport.abortConnection()
+        return False
     except Exception as error:  # noqa: BLE001
         request.note = "broken off"
-        if not isinstance(error, Stalled):
-            _log.error("an answer broke off: {error}", error=error)
+        if isinstance(error, StoreError):
+            _log.error("the store failed within an answer: {error}", error=error)
+        else:
+            _log.failure("an answer broke off unexpectedly")
         channel.transport.abortConnection()
         return False
     if sent is None or request._disconnected:
