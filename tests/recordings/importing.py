@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,16 @@ class Site:
         self.notes = Notes()
 
     def importer(
-        self, *, unpublished: bool = False, protected: bool = False, retries: int = 3, size: int = 10_000_000
+        self,
+        *,
+        unpublished: bool = False,
+        protected: bool = False,
+        retries: int = 3,
+        size: int = 10_000_000,
+        pause: Callable[[float], object] | None = None,
     ) -> Importer:
         settings = ImportSettings(self.root / "work", Limits(size, 1000), ImportRules(unpublished, protected), retries)
-        return Importer(self.spool, self.storage, self.engine, settings, lambda: self.time, self.pauses.append)
+        return Importer(self.spool, self.storage, self.engine, settings, lambda: self.time, pause or self.pauses.append)
 
     def put(self, members: Iterable[Member], name: str = RECORD) -> Path:
         return write_tar(self.spool.folder, members, name)
