@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 import pytest_twisted
+from twisted.logger import LogEvent
 
 from scalelite.api.playback_files import CHUNK
 from tests.api.support import connect, exchange, running
@@ -279,7 +280,9 @@ async def _later(value: Any) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_file_that_shrinks_on_the_way_breaks_the_answer(cinema: Cinema, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_that_shrinks_on_the_way_breaks_the_answer(
+    cinema: Cinema, monkeypatch: pytest.MonkeyPatch, unhandled_errors: list[LogEvent]
+) -> None:
     cinema.put("a.webm")
     # The read that follows the head finds nothing more.
     monkeypatch.setattr(os, "pread", lambda descriptor, size, position: b"")
@@ -289,6 +292,9 @@ async def test_file_that_shrinks_on_the_way_breaks_the_answer(cinema: Cinema, mo
     head, _, body = peer.data.partition(b"\r\n\r\n")
     assert b"Content-Length: 1024" in head
     assert body == b""
+    (event,) = unhandled_errors
+    assert isinstance(event["log_failure"].value, EOFError)
+    unhandled_errors.clear()
 
 
 @pytest_twisted.ensureDeferred
