@@ -19,6 +19,14 @@ from scalelite.cluster.records import Tenant
 
 _FORM = Headers({b"Content-Type": [b"application/x-www-form-urlencoded"], b"Accept": [b"application/json"]})
 MAX_TOKEN_ANSWER = 65536
+REST = 15.0
+"""Seconds for which a token endpoint is not asked again after it failed: not every create is to wait for it."""
+
+MOST_RESTING = 1000
+
+
+class _Resting(Exception):
+    """The token endpoint has failed just now."""
 
 
 class LRSPayloads:
@@ -39,17 +47,18 @@ class LRSPayloads:
         self._post = post
         self._random_bytes = random_bytes
         self._patience = patience
+        self._rests_until: dict[str, float] = {}
 
     async def payload(self, tenant: Tenant, server_secret: str) -> str | None:
         """The value of `meta_secret-lrs-payload`; None, with a warning in the log, if it can't be made."""
+        if not (tenant.lrs_endpoint or "").strip():
+            return None
         try:
             assert tenant.lrs_endpoint is not None
-            if tenant.lrs_username:
+            if (tenant.lrs_username or "").strip():
                 plain = plain_payload(tenant.lrs_endpoint, username=tenant.lrs_username, password=tenant.lrs_password)
             else:
-                token = await defer.Deferred.fromCoroutine(self._token(tenant)).addTimeout(
-                    self._patience, self._reactor
-                )
+                token = await self._token_in_time(tenant)
                 plain = plain_payload(tenant.lrs_endpoint, token=token)
             value: str = await deferToThread(
                 encrypt, plain, server_secret, self._random_bytes(8), self._random_bytes(8)
@@ -60,6 +69,22 @@ class LRSPayloads:
             )
             return None
         return value
+
+    async def _token_in_time(self, tenant: Tenant) -> str:
+        endpoint, now = tenant.kc_token_url or "", self._reactor.seconds()
+        if now < self._rests_until.get(endpoint, now):
+            raise _Resting
+        try:
+            token: str = await defer.Deferred.fromCoroutine(self._token(tenant)).addTimeout(
+                self._patience, self._reactor
+            )
+        except Exception:
+            if len(self._rests_until) >= MOST_RESTING:
+                self._rests_until.clear()
+            self._rests_until[endpoint] = self._reactor.seconds() + REST
+            raise
+        self._rests_until.pop(endpoint, None)
+        return token
 
     async def _token(self, tenant: Tenant) -> str:
         # The token URL's own query is dropped: Scalelite's rule.
