@@ -49,7 +49,8 @@ def _run(console: LocalConsole, words: Sequence[str]) -> int:
         return OK
     try:
         calls = parse(TABLE, words)
-        settings = load_settings(os.environ, root=Path())
+        needed = any(call.command.needs_settings for call in calls)
+        settings = load_settings(os.environ, root=Path()) if needed else Settings()
     except HelpWanted as answer:
         console.out(str(answer))
         return OK

@@ -124,6 +124,7 @@ COMMANDS = (
         "completion bash",
         (Argument("shell", "bash or zsh.", read=read_shell),),
         needs_pool=False,
+        needs_settings=False,
         changes=False,
     ),
 )

@@ -1,6 +1,8 @@
-"""The command `config`: the settings as they are in force."""
+"""The commands `config`, the settings as they are in force, and `secret`, a value for those that want one."""
 
 from __future__ import annotations
+
+import secrets
 
 from scalelite.admin.table import JSON, OK, SHOW_SECRETS, Call, Command, Context
 from scalelite.settings import render, render_json
@@ -13,6 +15,12 @@ async def config(context: Context, call: Call) -> int:
     return OK
 
 
+async def secret(context: Context, _call: Call) -> int:
+    """A new secret, as long as Rails makes them."""
+    context.console.out(secrets.token_hex(64))
+    return OK
+
+
 COMMANDS = (
     Command(
         "config",
@@ -21,6 +29,15 @@ COMMANDS = (
         "config --json",
         flags=(JSON, SHOW_SECRETS),
         needs_pool=False,
+        changes=False,
+    ),
+    Command(
+        "secret",
+        secret,
+        "Make up a secret.\n\nIt is printed, and kept nowhere: put it into SECRET_KEY_BASE, for instance.",
+        "secret",
+        needs_pool=False,
+        needs_settings=False,
         changes=False,
     ),
 )

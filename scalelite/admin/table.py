@@ -81,7 +81,8 @@ class Command:
     """A row of the table.
 
     `missing` is what to say, with status 1, where a required argument is absent; without it, that is a misuse.
-    `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers. `changes`: it may change
+    `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers. `needs_settings`: it can't do
+    without settings that are in order. `changes`: it may change
     something, so it is not for those who may only read. `shows_secrets`: it prints secrets without being asked for
     them, so it is not for those either. `changes_with`: without that flag, it changes nothing after all.
     """
@@ -95,6 +96,7 @@ class Command:
     missing: str | None = None
     destructive: bool = False
     needs_pool: bool = True
+    needs_settings: bool = True
     changes: bool = True
     shows_secrets: bool = False
     changes_with: Flag | None = None
