@@ -30,6 +30,7 @@ from scalelite.recordings.recording_rows import (
     forget_import,
     forget_removed,
     imported_record,
+    make_lasting,
     remember_import,
     save_recording,
 )
@@ -254,6 +255,7 @@ class Importer:
     ) -> SavedRecording | None:
         if imported_record(connection, claim.fingerprint) is not None:
             raise _AlreadyImported
+        make_lasting(connection)
         now = utc(self._now())
         saved = save_recording(connection, formats, self._settings.rules, force=force, now=now)
         if saved is None:

@@ -42,6 +42,14 @@ class SavedRecording:
     known: bool
 
 
+def make_lasting(connection: Connection) -> None:
+    """Have the commit wait until it survives a crash, whatever the database is set to: the tar is removed after it."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+
+
 def save_recording(
     connection: Connection, formats: Sequence[FormatMetadata], rules: ImportRules, *, force: bool, now: datetime
 ) -> SavedRecording | None:

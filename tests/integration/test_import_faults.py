@@ -74,7 +74,11 @@ def test_postgresql_restarted_at_any_moment_costs_a_repetition(
     assert trouble.count > turn
     assert site.pauses != []
     assert (site.recording["name"], site.files()) == ("new", {"published/presentation": "new"})
-    assert (len(site.notices), site.left(), site.noted) == (1, [], [])
+    assert (len(site.notices), site.left()) == (1, [])
+    # A crash may have lost that a fingerprint was to be forgotten, which does no harm and is made up for.
+    site.time += 2 * 86_400
+    site.importer().recover()
+    assert site.noted == []
 
 
 @pytest.fixture
