@@ -15,6 +15,8 @@ Table = Mapping[str, Command]
 
 _BRACKETED: Final = re.compile(r"([^\[\]]+)\[(.*)\]", re.DOTALL)
 _HELP: Final = frozenset({"help", "--help", "-h"})
+#: Columns for a task's name and arguments where tasks are listed; a longer one pushes its line's text to the right.
+_WIDEST_TASK: Final = 60
 _TASKS: Final = frozenset({"-T", "--tasks", "-h", "--help"})
 _SUMMARY: Final = """\
 Administers a pool of BigBlueButton servers.
@@ -87,7 +89,7 @@ def _task_lines(table: Table) -> list[str]:
     for command in table.values():
         arguments = ",".join(argument.name for argument in command.arguments)
         tasks[f"rake {command.name}{f'[{arguments}]' if arguments else ''}"] = command.help.partition("\n")[0]
-    column = max(map(len, tasks))
+    column = min(max(map(len, tasks)), _WIDEST_TASK)
     return [f"{task:{column}}  # {what}" for task, what in sorted(tasks.items())]
 
 
