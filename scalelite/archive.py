@@ -148,19 +148,22 @@ def _cookie_key(settings: Settings) -> bytes:
 def recordings_api(archive: Archive, admission: Admission) -> RecordingsAPI:
     """The BBB API's actions on recordings."""
     from scalelite.api.recordings import RecordingRules, RecordingsAPI
+    from scalelite.api.text_tracks import TextTracksAPI
     from scalelite.recordings.changes import RecordingChanges
+    from scalelite.recordings.file_work import FileWork
     from scalelite.recordings.listing import RecordingLister
+    from scalelite.recordings.text_tracks import TextTracks
 
-    settings = archive.settings
+    settings, database = archive.settings, archive.database
+    files = FileWork(archive.reactor, database)
+
+    def now() -> datetime:
+        return datetime.now(UTC).replace(tzinfo=None)
+
     return RecordingsAPI(
         admission,
-        RecordingLister(archive.database, archive.tokens, show_protected=settings.protected_recordings_enabled),
-        RecordingChanges(
-            archive.reactor,
-            archive.database,
-            archive.storage,
-            lambda: datetime.now(UTC).replace(tzinfo=None),
-            archive.lookup.invalidate,
-        ),
+        RecordingLister(database, archive.tokens, show_protected=settings.protected_recordings_enabled),
+        RecordingChanges(files, database, archive.storage, now, archive.lookup.invalidate),
+        TextTracksAPI(admission, TextTracks(files, database, archive.storage, archive.tokens, now)),
         RecordingRules(settings.get_recordings_api_filtered, settings.meta_filter == "and"),
     )

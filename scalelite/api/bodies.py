@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import multipart
 
@@ -57,24 +58,46 @@ def read_body(request: Request, accepts: Accepts) -> tuple[Params, bytes]:
 
 def multipart_fields(request: Request, body: bytes) -> Params:
     """The text fields of a multipart form; files are left aside. Raises MalformedQuery."""
+    fields: Params = {}
+    for part in _parts(request, len(body)):
+        if not part.filename and part.name:
+            try:
+                fields[part.name] = part.value
+            except UnicodeDecodeError:
+                raise MalformedQuery("a field is not UTF-8") from None
+    if any("\0" in name or "\0" in (value or "") for name, value in fields.items()):
+        raise MalformedQuery("NUL")
+    return fields
+
+
+def uploaded_file(request: Request, name: str) -> bytes | None:
+    """The content of the file that a multipart form brings under `name`; None without. Raises MalformedQuery."""
+    if media_type(request) != MULTIPART:
+        return None
+    length = request.content.seek(0, 2)
+    if length > MAX_FORM:
+        raise MalformedQuery("the form is too large")
+    content: bytes | None = None
+    for part in _parts(request, length):
+        if part.name == name:
+            content = part.raw
+    return content
+
+
+def _parts(request: Request, length: int) -> Iterator[Any]:
     header = request.requestHeaders.getRawHeaders(b"Content-Type", [b""])[0].decode("latin-1")
     _, options = multipart.parse_options_header(header)
     boundary = options.get("boundary")
     if not boundary:
         raise MalformedQuery("a multipart form without boundary")
-    fields: Params = {}
     try:
         request.content.seek(0)
         parser = multipart.MultipartParser(
-            request.content, boundary, content_length=len(body), charset="utf-8", strict=True,
+            request.content, boundary, content_length=length, charset="utf-8", strict=True,
             disk_limit=MAX_FORM, memory_limit=MAX_FORM, part_limit=query.MAX_PARAMETERS,
         )  # fmt: skip
         for part in parser:
-            if not part.filename and part.name:
-                fields[part.name] = part.value
+            yield part
             part.close()
     except (multipart.MultipartError, UnicodeDecodeError) as error:
         raise MalformedQuery(f"a broken multipart form: {type(error).__name__}") from None
-    if any("\0" in name or "\0" in (value or "") for name, value in fields.items()):
-        raise MalformedQuery("NUL")
-    return fields

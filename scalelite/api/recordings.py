@@ -14,6 +14,7 @@ from scalelite.api.hosts import url_prefix
 from scalelite.api.replies import Reply, StreamedReply
 from scalelite.api.routing import Routes
 from scalelite.api.site import Request
+from scalelite.api.text_tracks import TextTracksAPI
 from scalelite.bbb import errors, xml
 from scalelite.recordings import selection
 
@@ -35,12 +36,18 @@ class RecordingRules:
 
 
 class RecordingsAPI:
-    """getRecordings, publishRecordings, updateRecordings, deleteRecordings."""
+    """getRecordings, publishRecordings, updateRecordings, deleteRecordings, and those of `tracks`."""
 
     def __init__(
-        self, admission: Admission, lister: RecordingLister, changes: RecordingChanges, rules: RecordingRules
+        self,
+        admission: Admission,
+        lister: RecordingLister,
+        changes: RecordingChanges,
+        tracks: TextTracksAPI,
+        rules: RecordingRules,
     ) -> None:
         self._admission = admission
+        self._tracks = tracks
         self._lister = lister
         self._changes = changes
         self._rules = rules
@@ -55,6 +62,7 @@ class RecordingsAPI:
             ("deleteRecordings", GET, self.delete_recordings),
         ):
             routes.add(f"{ROOT}/{name}", methods, admitted(name, Accepts.FORM, action))
+        self._tracks.register(routes)
 
     async def get_recordings(self, request: Request, call: Call) -> Reply | StreamedReply:
         """The recordings that match, newest first."""

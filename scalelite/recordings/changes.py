@@ -10,23 +10,16 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
-from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from scalelite.bbb.errors import DELETE_FAILED, PUBLISH_FAILED, InternalError, RecordingsNotFound
 from scalelite.recordings.database import Database
+from scalelite.recordings.file_work import FileWork
 from scalelite.recordings.selection import TENANT_KEY, MetadataChanges
 from scalelite.recordings.sql import upsert
 from scalelite.recordings.storage import Storage, StorageError
 from scalelite.recordings.tables import playback_formats, recording_metadata, recordings, text_tracks, thumbnails
 from scalelite.store.errors import StoreError
-
-#: Changes with files that are under way at once: each holds a connection meanwhile.
-AT_ONCE: Final = 2
-#: Seconds that one may take, waiting for its turn included.
-PATIENCE: Final = 60.0
 
 _PATH_PART: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -41,18 +34,17 @@ class RecordingChanges:
 
     def __init__(
         self,
-        reactor: Any,
+        files: FileWork,
         database: Database,
         storage: Storage,
         now: Callable[[], datetime],
         invalidate: Callable[[str], None],
     ) -> None:
-        self._reactor = reactor
         self._database = database
         self._storage = storage
         self._now = now
         self._invalidate = invalidate
-        self._turns = DeferredSemaphore(AT_ONCE)
+        self._files = files
 
     async def publish(self, record_ids: Sequence[str], *, published: bool, tenant_id: str | None) -> None:
         """Publish or unpublish; ids that are not known are left aside.
@@ -67,7 +59,7 @@ class RecordingChanges:
             return list(
                 connection.execute(
                     select(columns.id, columns.record_id, columns.published, columns.state)
-                    .where(*_chosen(record_ids, tenant_id), columns.state.in_(("published", "unpublished")))
+                    .where(*chosen(record_ids, tenant_id), columns.state.in_(("published", "unpublished")))
                     .order_by(columns.id)
                 )
             )
@@ -144,7 +136,7 @@ class RecordingChanges:
 
         def work(connection: Connection) -> bool:
             ids = connection.scalars(
-                select(recordings.c.id).where(*_chosen(wanted, tenant_id)).order_by(recordings.c.id).with_for_update()
+                select(recordings.c.id).where(*chosen(wanted, tenant_id)).order_by(recordings.c.id).with_for_update()
             ).all()
             if len(ids) != len(wanted):
                 return False
@@ -169,7 +161,7 @@ class RecordingChanges:
             return list(
                 connection.execute(
                     select(recordings.c.id, recordings.c.record_id)
-                    .where(*_chosen(record_ids, tenant_id))
+                    .where(*chosen(record_ids, tenant_id))
                     .order_by(recordings.c.id)
                 )
             )
@@ -200,31 +192,7 @@ class RecordingChanges:
             self._storage.remove(record_id)
 
     async def _with_files(self, record_id: str, work: Callable[[Connection], None]) -> None:
-        """Run `work` in a transaction, in its turn, in a thread that may wait for files; then nobody knows the former.
-
-        Raises what it raises, and StorageError if it takes too long. What has begun by then is finished.
-        """
-        outcome: Deferred[None] = Deferred()
-        turn = self._turns.run(lambda: self._in_turn(outcome, work))
-
-        def land(result: Failure | None) -> None:
-            self._invalidate(record_id)
-            if not outcome.called:
-                outcome.callback(result)
-            elif isinstance(result, Failure):
-                _log.error("a change of {record_id} failed late: {error}", record_id=record_id, error=result.value)
-
-        turn.addBoth(land)
-        try:
-            await outcome.addTimeout(PATIENCE, self._reactor)
-        except TimeoutError:
-            raise StorageError(f"the files of {record_id} were not moved within {PATIENCE:g} s") from None
-
-    def _in_turn(self, outcome: Deferred[None], work: Callable[[Connection], None]) -> Deferred[None]:
-        if outcome.called:
-            # Nobody waits for it any more, and it has not begun.
-            return succeed(None)
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._database.run_here, work)
+        await self._files.run(record_id, work, lambda: self._invalidate(record_id))
 
 
 def safe_part(name: str | None) -> bool:
@@ -236,7 +204,7 @@ def _state(published: bool) -> str:
     return "published" if published else "unpublished"
 
 
-def _chosen(record_ids: Sequence[str], tenant_id: str | None) -> list[ColumnElement[bool]]:
+def chosen(record_ids: Sequence[str], tenant_id: str | None) -> list[ColumnElement[bool]]:
     """These record ids, of that tenant."""
     tests: list[ColumnElement[bool]] = [recordings.c.record_id.in_(record_ids)]
     if tenant_id is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -68,6 +69,22 @@ def flush_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_small(path: Path, content: bytes, owner: Owner | None) -> None:
+    """Write a file for good: readers and a crash find the former one or this one."""
+    hidden = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            _settle(file.fileno(), FILE_MODE, owner)
+        hidden.rename(path)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
 
 
 def settle_tree(root: Path, owner: Owner | None) -> None:

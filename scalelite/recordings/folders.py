@@ -21,12 +21,17 @@ from scalelite.recordings.files import (
     make_folder,
     remove_path,
     settle_tree,
+    write_small,
 )
 from scalelite.recordings.storage import StorageError
 
 # Hidden, in the target's own folder: `.new` are files on their way, or those whose place they took by an exchange;
 # `.old` former files where there is no exchange, needed until the new ones are in place; `.gone` are to be removed.
 _ASIDE: Final = re.compile(r"\.([A-Za-z0-9_-]+)\.[0-9a-f]{16}\.(new|old|gone)")
+
+
+#: Bytes of a file that is read at once.
+SMALL: Final = 4 * 1024 * 1024
 
 
 class FolderStorage:
@@ -122,6 +127,30 @@ class FolderStorage:
             with _told(f"could not put the files of {record_id} in order"):
                 self._settle(playback_format, record_id)
         return len(left)
+
+    def read_file(self, playback_format: str, record_id: str, name: str) -> bytes | None:
+        """See `Storage.read_file`."""
+        with _told(f"could not read {name} of {record_id}"):
+            for published in (True, False):
+                path = self.path(playback_format, record_id, published=published) / name
+                try:
+                    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+                except FileNotFoundError:
+                    continue
+                with os.fdopen(descriptor, "rb") as file:
+                    content = file.read(SMALL + 1)
+                return content if len(content) <= SMALL else None
+        return None
+
+    def write_file(self, playback_format: str, record_id: str, name: str, content: bytes) -> bool:
+        """See `Storage.write_file`."""
+        with _told(f"could not write {name} of {record_id}"):
+            for published in (True, False):
+                folder = self.path(playback_format, record_id, published=published)
+                if exists(folder):
+                    write_small(folder / name, content, Owner.of(self._roots[published]))
+                    return True
+        return False
 
     def path(self, playback_format: str, record_id: str, *, published: bool) -> Path:
         """Where a format's files are if they are there."""

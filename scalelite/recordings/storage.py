@@ -59,3 +59,12 @@ class Storage(Protocol):
 
     def tidy(self, age: float) -> int:
         """Put in order whatever was left behind over `age` seconds ago, of any recording; how many were."""
+
+    def read_file(self, playback_format: str, record_id: str, name: str) -> bytes | None:
+        """A small file at the top of a format's folder, published or not; None if it is not there, or large."""
+
+    def write_file(self, playback_format: str, record_id: str, name: str, content: bytes) -> bool:
+        """Put a small file there, in place of one of that name; False if no files are kept of the format.
+
+        `name` has been validated as well: no hidden file's, and of this folder.
+        """

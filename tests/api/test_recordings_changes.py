@@ -42,7 +42,7 @@ async def state_of(shelf: Library, record_id: str) -> tuple[bool | None, str | N
     ("action", "params", "key", "message"),
     [
         ("publishRecordings", {}, "missingParamRecordID", "You must specify a recordID."),
-        ("publishRecordings", {"recordID": " ", "publish": "1"}, "missingParamRecordID", "You must specify a recordID."),
+        ("publishRecordings", {"recordID": " "}, "missingParamRecordID", "You must specify a recordID."),
         (
             "publishRecordings", {"recordID": "r1"},
             "missingParamPublish", "You must specify a publish value true or false.",
