@@ -93,6 +93,7 @@ def target(call: Call) -> str:
         if value is None:
             continue
         words += _words(argument, value)
+    words += [f"--{name}={shown(str(value))}" for name, value in call.options.items()]
     return " ".join([*words, *(f"--{flag}" for flag in sorted(call.flags))])
 
 

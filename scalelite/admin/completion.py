@@ -86,8 +86,10 @@ def zsh(table: Mapping[str, Command]) -> str:
 
 
 def _words(command: Command) -> list[str]:
-    """The options of a command, and those values of its arguments that are known."""
+    """The options of a command, and those values of its options and arguments that are known."""
     words = ["--help", *(f"--{name}" for flag in command.flags for name in (flag.name, *flag.aliases))]
+    words += [f"--{option.name}" for option in command.options]
+    words += dict.fromkeys(choice for option in command.options for choice in option.choices)
     if any(argument.read is read_boolean for argument in command.arguments):
         words += ["true", "false"]
     if any(argument.read is read_shell for argument in command.arguments):

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from scalelite.admin.table import FAILED, MISUSED, Argument, Call, Command, Failed, Flag
+from scalelite.admin.table import FAILED, MISUSED, Argument, Call, Command, Failed, Flag, Option
 
 Table = Mapping[str, Command]
 
@@ -63,24 +63,37 @@ def _in_rake_spelling(table: Table, words: Sequence[str]) -> bool:
 def _rake_calls(table: Table, words: Sequence[str]) -> list[Call]:
     if words and words[0] in _TASKS:
         raise HelpWanted("\n".join(_task_lines(table)))
-    flags = [word for word in words if word.startswith("--")]
+    given = [word for word in words if word.startswith("--")]
     tasks = [_task(table, word) for word in words if not word.startswith("--")]
     if not tasks:
         raise Failed("No command is named")
-    known = {name: flag for command, _ in tasks for flag in command.flags for name in _names(flag)}
-    for flag in flags:
-        if flag not in known:
-            raise Failed(f"No such option: {flag}")
-    given = {known[flag].name for flag in flags}
+    flags, options = _rake_options([command for command, _ in tasks], given)
     return [
         Call(
             command,
             _values(command, pieces, strict=False),
-            frozenset(flag.name for flag in command.flags if flag.name in given),
+            frozenset(flag.name for flag in command.flags if flag.name in flags),
             rake=True,
+            options={option.name: options[option.name] for option in command.options if option.name in options},
         )
         for command, pieces in tasks
     ]
+
+
+def _rake_options(commands: Sequence[Command], words: Sequence[str]) -> tuple[set[str], dict[str, Any]]:
+    """The names of the flags, and the options' values; each is for all commands of the line that know it."""
+    flags = {name: flag for command in commands for flag in command.flags for name in _names(flag)}
+    known = {f"--{option.name}": option for command in commands for option in command.options}
+    options = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in known:
+            if not equals:
+                raise Failed(f"{name} needs a value: {name}={known[name].name.upper()}")
+            options[known[name].name] = _option_value(known[name], value, FAILED)
+        elif word not in flags:
+            raise Failed(f"No such option: {word}")
+    return {flags[word].name for word in words if word in flags}, options
 
 
 def _task_lines(table: Table) -> list[str]:
@@ -192,7 +205,12 @@ def _click_command(command: Command) -> click.Command:
         for argument in command.arguments:
             words += given[argument.name] if argument.many else [given.get(argument.name)]
         flags = frozenset(flag.name for flag in command.flags if given[_identifier(flag)])
-        return Call(command, _values(command, words, strict=True), flags)
+        options = {
+            option.name: _option_value(option, word, MISUSED)
+            for option in command.options
+            if (word := given[_identifier(option)]) is not None
+        }
+        return Call(command, _values(command, words, strict=True), flags, options=options)
 
     parameters: list[click.Parameter] = [
         click.Argument(
@@ -206,6 +224,15 @@ def _click_command(command: Command) -> click.Command:
     ]
     parameters += [
         click.Option([_identifier(flag), *_names(flag)], is_flag=True, help=flag.help) for flag in command.flags
+    ]
+    parameters += [
+        click.Option(
+            [_identifier(option), f"--{option.name}"],
+            type=click.UNPROCESSED,
+            metavar=option.name.upper(),
+            help=option.help,
+        )
+        for option in command.options
     ]
     arguments = "".join(f"  {argument.name.upper():<16}{argument.help}\n" for argument in command.arguments)
     described = f"\n\n\b\n{arguments}" if arguments else ""
@@ -266,6 +293,13 @@ def _value(argument: Argument, word: str, status: int) -> Any:
         raise Failed(f"{argument.name.upper()} must be {error}, not '{word}'", status) from None
 
 
+def _option_value(option: Option, word: str, status: int) -> Any:
+    try:
+        return option.read(word)
+    except ValueError as error:
+        raise Failed(f"--{option.name} must be {error}, not '{word}'", status) from None
+
+
 def _misuse(message: str) -> NoReturn:
     raise Failed(message, MISUSED)
 
@@ -274,8 +308,8 @@ def _names(flag: Flag) -> tuple[str, ...]:
     return tuple(f"--{name}" for name in (flag.name, *flag.aliases))
 
 
-def _identifier(flag: Flag) -> str:
-    return "flag_" + flag.name.replace("-", "_")
+def _identifier(option: Flag | Option) -> str:
+    return "option_" + option.name.replace("-", "_")
 
 
 def _suggestion(table: Table, word: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from scalelite.bbb.client import BBBClient
+    from scalelite.recordings.desk import RecordingDesk
     from scalelite.settings import Settings
     from scalelite.store.audit import AuditStore
     from scalelite.store.inspection import InspectionStore
@@ -35,6 +36,7 @@ __all__ = [
     "Context",
     "Failed",
     "Flag",
+    "Option",
     "Pool",
 ]
 
@@ -71,6 +73,19 @@ class Flag:
     aliases: tuple[str, ...] = ()
 
 
+@attrs.frozen
+class Option:
+    """An option with a value, which is never a secret: `--name VALUE`, in rake's spelling `--name=VALUE`.
+
+    `read` as an argument's; `choices` are values to propose.
+    """
+
+    name: str
+    help: str
+    read: Callable[[str], Any] = str
+    choices: tuple[str, ...] = ()
+
+
 SHOW_SECRETS: Final = Flag("show-secrets", "Show secrets in clear.")
 JSON: Final = Flag("json", "Print JSON.")
 YES: Final = Flag("yes", "Do it without asking.", aliases=("force",))
@@ -81,10 +96,10 @@ class Command:
     """A row of the table.
 
     `missing` is what to say, with status 1, where a required argument is absent; without it, that is a misuse.
-    `destructive`: it may end meetings. `needs_pool`: it uses the stores or the servers. `needs_settings`: it can't do
-    without settings that are in order. `changes`: it may change
-    something, so it is not for those who may only read. `shows_secrets`: it prints secrets without being asked for
-    them, so it is not for those either. `changes_with`: without that flag, it changes nothing after all.
+    `destructive`: it may end meetings, or lose what cannot be had again. `needs_pool`: it uses the stores or the
+    servers. `needs_settings`: it can't do without settings that are in order. `changes`: it may change something, so it
+    is not for those who may only read. `shows_secrets`: it prints secrets without being asked for them, so it is not
+    for those either. `changes_with`: without that flag, it changes nothing after all.
     """
 
     name: str
@@ -100,6 +115,7 @@ class Command:
     changes: bool = True
     shows_secrets: bool = False
     changes_with: Flag | None = None
+    options: tuple[Option, ...] = ()
 
 
 @attrs.frozen
@@ -110,6 +126,7 @@ class Call:
     arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     flags: frozenset[str] = frozenset()
     rake: bool = False
+    options: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def changes(self) -> bool:
@@ -124,6 +141,10 @@ class Call:
     def has(self, flag: Flag) -> bool:
         """Whether a flag was given."""
         return flag.name in self.flags
+
+    def value(self, option: Option) -> Any:
+        """An option's value; None if it was not given."""
+        return self.options.get(option.name)
 
 
 class Pool(Protocol):
@@ -145,6 +166,9 @@ class Pool(Protocol):
     def inspection(self) -> InspectionStore: ...
     @property
     def leases(self) -> LeaseStore: ...
+    @property
+    def recordings(self) -> RecordingDesk:
+        """Raises Failed where there is no database."""
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -44,9 +45,16 @@ class Completer:
         command = self._table.get(words[0])
         if command is None:
             return ()
+        options = {f"--{option.name}": option for option in command.options}
+        if words[-1] in options:
+            option = options[words[-1]]
+            return option.choices or await self._values(command, Argument(option.name, option.help), word)
         if word.startswith("-"):
-            return ["--help", *(f"--{name}" for flag in command.flags for name in (flag.name, *flag.aliases))]
-        given = [word for word in words[1:] if not word.startswith("--")]
+            flags = [f"--{name}" for flag in command.flags for name in (flag.name, *flag.aliases)]
+            return ["--help", *flags, *options]
+        given = [
+            word for before, word in itertools.pairwise(words) if not word.startswith("--") and before not in options
+        ]
         place = len(given)
         if command.arguments and command.arguments[-1].many:
             place = min(place, len(command.arguments) - 1)
