@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,6 +26,7 @@ from scalelite.store.recording_tokens import RecordingTokens
 
 if TYPE_CHECKING:
     from scalelite.api.admission import Admission
+from scalelite.store.servers import ServerStore
     from scalelite.api.playback import Playback
     from scalelite.api.playback_files import RecordingFiles
     from scalelite.api.playback_players import Players
@@ -31,8 +34,12 @@ if TYPE_CHECKING:
     from scalelite.recordings.database import Database
     from scalelite.recordings.playback_lookup import PlaybackLookup
 
+    from scalelite.api.uploads import Uploads
 
 @attrs.frozen
+    from scalelite.recordings.uploads import UploadFolder
+
+
 class Archive:
     """What the parts of the recordings share; each process has its own."""
 
@@ -83,7 +90,39 @@ def shared_services(archive: Archive) -> list[IService]:
 
 def leading_services(archive: Archive) -> list[IService]:  # noqa: ARG001
     """What runs in the first process only, beside the poller: it may elect a leader among several instances."""
-    return []
+    if not (archive.settings.recordings_enabled and archive.settings.upload_enabled):
+        return []
+    from scalelite.recordings.upload_sweeper import UploadSweeper
+
+    folder = _upload_folder(archive.settings)
+    return [UploadSweeper(archive.reactor, partial(_in_thread(archive), folder.sweep))]
+
+
+def uploads(archive: Archive, servers: ServerStore) -> Uploads | None:
+    """The routes by which BBB servers send recordings; None where they are switched off."""
+    from scalelite.api.uploads import UploadRules, Uploads
+
+    settings = archive.settings
+    if not settings.upload_enabled:
+        return None
+    return Uploads(
+        servers,
+        _upload_folder(settings),
+        _in_thread(archive),
+        archive.reactor,
+        time.time,
+        UploadRules(settings.upload_max_size, settings.request_timeout),
+    )
+
+
+def _upload_folder(settings: Settings) -> UploadFolder:
+    from scalelite.recordings.uploads import UploadFolder
+
+    return UploadFolder(settings.recording_spool_dir, time.time, lambda folder: shutil.disk_usage(folder).free)
+
+
+def _in_thread(archive: Archive) -> Any:
+    return partial(deferToThreadPool, archive.reactor, archive.reactor.getThreadPool())
 
 
 def playback(archive: Archive, admission: Admission) -> Playback:

@@ -31,7 +31,7 @@ from scalelite.api.management_door import Door
 from scalelite.api.recordings import register_disabled
 from scalelite.api.routing import Routes
 from scalelite.api.site import BalancerSite
-from scalelite.archive import Archive, build_archive, playback, players, recordings_api
+from scalelite.archive import Archive, build_archive, playback, players, recordings_api, uploads
 from scalelite.bbb.client import BBBClient
 from scalelite.bbb.pooled import pooled_client
 from scalelite.bbb.transports import agent_transports, connection_pool, https_policy
@@ -200,6 +200,7 @@ def web_site(parts: Parts) -> BalancerSite:
         notices.ends,
     )
     routes = Routes()
+    receiver = None
     api.register(routes)
     server_callbacks(parts, admission, client).register(routes)
     Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
@@ -209,6 +210,9 @@ def web_site(parts: Parts) -> BalancerSite:
         playback(parts.archive, admission).register(routes)
         if (pages := players(parts.archive)) is not None:
             pages.register(routes)
+        if (sending := uploads(parts.archive, parts.servers)) is not None:
+            sending.register(routes)
+            receiver = sending.receiver
     else:
         register_disabled(admission, routes)
     if not settings.api_disabled:
@@ -219,6 +223,7 @@ def web_site(parts: Parts) -> BalancerSite:
         routes.table(),
         AccessLog(access_log_file(settings)),
         reactor,
+        receiver=receiver,
         admit=host_check(production_host, subdomains=settings.multitenancy_enabled),
         max_body_size=settings.max_body_size,
         max_connections=settings.max_connections,

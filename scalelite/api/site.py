@@ -21,6 +21,7 @@ from twisted.web import http, resource, server
 
 from scalelite.api import replies
 from scalelite.api.access_log import AccessLog
+from scalelite.api.incoming import IncomingBody
 from scalelite.api.replies import Reply, StreamedReply
 from scalelite.api.streaming import stream
 from scalelite.bbb.errors import BBBError
@@ -32,6 +33,9 @@ Handler = Callable[["Request"], Reply | Coroutine[Any, Any, Reply | StreamedRepl
 
 Table = Mapping[bytes, Mapping[bytes, Handler]]
 """Path to method to handler: the routes that are answered without Klein's router."""
+
+Receiver = Callable[["Request"], Handler | None]
+"""Tells the handler that takes a request's body as it comes (`Request.incoming`); None where the body comes first."""
 
 MAX_LINE = 128 * 1024
 """Bytes of a request line or header: queries of create carry whole welcome texts."""
@@ -54,6 +58,8 @@ class Request(server.Request):
     raw_query = b""
     started = 0.0
     note: str | None = None
+    #: The body, where the handler runs while it is still coming.
+    incoming: IncomingBody | None = None
     _site: BalancerSite
     request_id = ""
 
@@ -62,19 +68,16 @@ class Request(server.Request):
         if self.channel.refused:
             # The end of a body that was too large came in the same segment.
             return
+        if self.incoming is not None:
+            self.channel.receiving = False
+            self.incoming.end()
+            return
         site: BalancerSite = self.channel.site
-        if len(self.requestHeaders.getRawHeaders(b"Host") or ()) > 1:
-            # RFC 9112, section 3.2: which of them was meant, nobody can know.
+        if not self._headed(command, path, version):
             self.channel.refuse(replies.MALFORMED)
             return
         self.channel.begun = None
-        self.started = time.perf_counter()
         self.content.seek(0, 0)
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path, _, self.raw_query = path.partition(b"?")
-        if path[:4] == b"http":
-            # The absolute form, which every server must take (RFC 9112, section 3.2.2).
-            self.path = _ABSOLUTE.sub(b"", self.path)
         methods = site.table.get(self.path) or site.table.get(self.plain_path())
         handler = methods.get(command) if methods is not None else None
         if handler is not None:
@@ -82,6 +85,19 @@ class Request(server.Request):
             return
         self.args = {}
         self.process()
+
+    def _headed(self, command: bytes, path: bytes, version: bytes) -> bool:
+        """Take what the request's head says; False for one that no answer can be right for."""
+        if len(self.requestHeaders.getRawHeaders(b"Host") or ()) > 1:
+            # RFC 9112, section 3.2: which of them was meant, nobody can know.
+            return False
+        self.started = time.perf_counter()
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path, _, self.raw_query = path.partition(b"?")
+        if path[:4] == b"http":
+            # The absolute form, which every server must take (RFC 9112, section 3.2.2).
+            self.path = _ABSOLUTE.sub(b"", self.path)
+        return True
 
     def process(self) -> None:
         """Leave the request to Klein, but for targets that it would answer with a page of its own."""
@@ -141,6 +157,12 @@ class Request(server.Request):
         """Write the whole answer in one go and end the request; nothing if the client is gone."""
         if self._disconnected or self.finished:
             return
+        if self.incoming is not None and not self.incoming.ended:
+            self.code, self.sentLength = reply.status, len(reply.body)
+            self.channel.receiving = False
+            self.incoming.drop()
+            self.channel.refuse(reply, self)
+            return
         body = reply.body
         parts = self._head(reply, len(body))
         if self.method != b"HEAD" and reply.status not in (204, 304):
@@ -194,7 +216,18 @@ class Request(server.Request):
             await reply.chunks.aclose()
 
     def gotLength(self, length: int | None) -> None:
-        """The headers are here: refuse at once a body that is declared too large."""
+        """The headers are here: hand the body to who takes it as it comes, or refuse at once one that is too large."""
+        channel = self.channel
+        receiver: Receiver | None = channel.site.receiver
+        if receiver is not None and length != 0 and self._headed(channel._command, channel._path, channel._version):
+            handler = receiver(self)
+            if handler is not None:
+                super().gotLength(0)
+                self.incoming = IncomingBody(channel.transport, channel.site.clock)
+                channel.receiving = True
+                channel.begun = None
+                self.handle(handler)
+                return
         if length is not None and length > self.channel.site.max_body_size:
             self.channel.refuse(replies.TOO_LARGE)
         else:
@@ -204,9 +237,17 @@ class Request(server.Request):
         """Part of the body; one without declared length is refused once it has grown too large."""
         if self.channel.refused:
             return
+        if self.incoming is not None:
+            self.incoming.deliver(data)
+            return
         super().handleContentChunk(data)
         if self.content.tell() > self.channel.site.max_body_size:
             self.channel.refuse(replies.TOO_LARGE)
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self.incoming is not None:
+            self.incoming.lose()
 
 
 def _error_reply(failure: Failure, request: Request) -> Reply:
@@ -231,6 +272,8 @@ class Channel(http.HTTPChannel):
     MAX_LENGTH = MAX_LINE
     totalHeadersSize = MAX_LINE
     refused = False
+    #: Whether a handler takes the body that is coming: it looks to the client's pace itself.
+    receiving = False
     #: When the first byte of a request came that is not complete yet.
     begun: float | None = None
     #: When the connection was last idle.
@@ -252,7 +295,7 @@ class Channel(http.HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if self.refused:
             return
-        if self.begun is None and not self._handlingRequest:
+        if self.begun is None and not self._handlingRequest and not self.receiving:
             self.begun = self.site.now
         super().dataReceived(data)
 
@@ -271,29 +314,35 @@ class Channel(http.HTTPChannel):
         if not self.refused:
             super()._send100Continue()
 
-    def refuse(self, reply: Reply) -> None:
-        """Answer without a request, and take no more: what the client still sends is thrown away."""
+    def refuse(self, reply: Reply, request: Request | None = None) -> None:
+        """Answer before the end of a request, and take no more: what the client still sends is thrown away.
+
+        `request` is told in the access log, where there is one already.
+        """
         if self.refused:
             return
         self.refused = True
         self.persistent = False
         self.begun = self.site.now
         head = (
-            b"%b%bContent-Type: %b\r\nContent-Length: %d\r\n%bConnection: close\r\n\r\n"
+            b"%b%bContent-Type: %b\r\nContent-Length: %d\r\n%b%bConnection: close\r\n\r\n"
             % (
                 _STATUS_LINES[reply.status], self.site.date_header(), reply.content_type, len(reply.body),
-                _SECURITY_HEADERS,
+                _SECURITY_HEADERS, b"".join(b"%b: %b\r\n" % header for header in reply.headers),
             )
         )  # fmt: skip
         self.transport.write(head + reply.body)
-        self.site.log_refusal(self.transport.getPeer(), reply)
+        if request is None:
+            self.site.log_refusal(self.transport.getPeer(), reply)
+        else:
+            self.site.log(request)
         # Closing now would reset the connection while the client still sends, and lose our answer with it.
         self.transport.loseWriteConnection()
         self.clearLineBuffer()
 
     def sweep(self, now: float, request_timeout: float, idle_timeout: float) -> None:
         """Close the connection if its client has been too slow, in seconds, with a request or with the next one."""
-        if self.requests and self._handlingRequest and not self.refused:
+        if (self.requests and self._handlingRequest and not self.refused) or self.receiving:
             return
         if self.begun is not None:
             if now - self.begun > request_timeout:
@@ -308,8 +357,9 @@ class Channel(http.HTTPChannel):
 class BalancerSite(server.Site):
     """Serves the table of hot routes and, for the rest, Klein's resource.
 
-    `admit` may refuse any request with a reply. `request_timeout` and `idle_timeout` in seconds: for a request to
-    arrive, and for a kept connection to be used again.
+    `receiver` finds the handlers that take bodies as they come. `admit` may refuse any request with a reply.
+    `request_timeout` and `idle_timeout` in seconds: for a request to arrive, and for a kept connection to be used
+    again.
     """
 
     protocol = Channel  # type: ignore[assignment]  # no HTTP/2: BBB's clients don't speak it
@@ -322,6 +372,7 @@ class BalancerSite(server.Site):
         access_log: AccessLog,
         clock: IReactorTime,
         *,
+        receiver: Receiver | None = None,
         admit: Callable[[Request], Reply | None] = lambda request: None,
         max_body_size: int,
         max_connections: int,
@@ -331,6 +382,7 @@ class BalancerSite(server.Site):
         # Our own sweep replaces twisted.web's timer on each connection: it costs nothing per request.
         super().__init__(klein_resource, timeout=None, parsePOSTFormSubmission=False)
         self.table = table
+        self.receiver = receiver
         self.admit = admit
         self.max_body_size = max_body_size
         self.max_connections = max_connections
