@@ -10,8 +10,8 @@ import secrets
 import shutil
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,23 +23,21 @@ from scalelite.recordings.storage import Storage
 from scalelite.settings import Settings
 from scalelite.store.connection import Redis
 from scalelite.store.recording_tokens import RecordingTokens
+from scalelite.store.servers import ServerStore
 
 if TYPE_CHECKING:
     from scalelite.api.admission import Admission
-from scalelite.store.servers import ServerStore
     from scalelite.api.playback import Playback
     from scalelite.api.playback_files import RecordingFiles
     from scalelite.api.playback_players import Players
     from scalelite.api.recordings import RecordingsAPI
+    from scalelite.api.uploads import Uploads
     from scalelite.recordings.database import Database
     from scalelite.recordings.playback_lookup import PlaybackLookup
-
-    from scalelite.api.uploads import Uploads
-
-@attrs.frozen
     from scalelite.recordings.uploads import UploadFolder
 
 
+@attrs.frozen
 class Archive:
     """What the parts of the recordings share; each process has its own."""
 
@@ -88,7 +86,7 @@ def shared_services(archive: Archive) -> list[IService]:
     return [archive.database]
 
 
-def leading_services(archive: Archive) -> list[IService]:  # noqa: ARG001
+def leading_services(archive: Archive) -> list[IService]:
     """What runs in the first process only, beside the poller: it may elect a leader among several instances."""
     if not (archive.settings.recordings_enabled and archive.settings.upload_enabled):
         return []
