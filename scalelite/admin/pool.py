@@ -18,6 +18,7 @@ from scalelite.store.tenants import TenantStore
 
 if TYPE_CHECKING:
     from scalelite.bbb.client import BBBClient
+    from scalelite.recordings.desk import RecordingDesk
 
 
 class OwnPool:
@@ -27,6 +28,7 @@ class OwnPool:
         self.clock = reactor
         self._settings = settings
         self._http_pools: list[Any] = []
+        self._desk: RecordingDesk | None = None
         self._redis = connect(reactor, settings.redis, timeout=settings.redis_timeout, data_dir=settings.data_dir)
         if self._redis.embedded == "memory":
             raise Failed(
@@ -78,8 +80,25 @@ class OwnPool:
         self._http_pools.append(pool)
         return client
 
+    @cached_property
+    def recordings(self) -> RecordingDesk:
+        # SQLAlchemy takes a while to import, and most commands do without a database.
+        from scalelite.desk import build_desk, no_database
+
+        try:
+            desk = build_desk(self.clock, self._settings, self._redis)
+        except OSError as error:
+            raise Failed(f"{error.strerror or error}: {error.filename}") from error
+        if desk is None:
+            raise Failed(no_database(self._settings))
+        desk.database.startService()
+        self._desk = desk
+        return desk
+
     async def close(self) -> None:
         """Drop all connections."""
+        if self._desk is not None:
+            await self._desk.database.stopService()
         for pool in self._http_pools:
             await pool.closeCachedConnections()
         await self._redis.close()

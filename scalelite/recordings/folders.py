@@ -30,6 +30,8 @@ from scalelite.recordings.storage import StorageError
 _ASIDE: Final = re.compile(r"\.([A-Za-z0-9_-]+)\.[0-9a-f]{16}\.(new|old|gone)")
 
 
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+
 #: Bytes of a file that is read at once.
 SMALL: Final = 4 * 1024 * 1024
 
@@ -103,6 +105,15 @@ class FolderStorage:
                 if exists(folder / record_id)
             ]
         return sorted(found, key=lambda item: (item[0], not item[1]))
+
+    def everything(self) -> Iterator[tuple[str, str, bool]]:
+        """See `Storage.everything`."""
+        for published in (True, False):
+            for folder in self._format_folders(published):
+                with _told(f"could not look for recordings in {folder}"), os.scandir(folder) as entries:
+                    for entry in entries:
+                        if _NAME.fullmatch(entry.name):
+                            yield folder.name, entry.name, published
 
     def settle(self, record_id: str) -> None:
         """See `Storage.settle`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,9 @@ class Storage(Protocol):
 
     def kept(self, record_id: str) -> list[tuple[str, bool]]:
         """The formats of which files are kept, each with whether they are published."""
+
+    def everything(self) -> Iterator[tuple[str, str, bool]]:
+        """All that is kept: format, record id, and whether it is published, in no order. May be taken in pieces."""
 
     def settle(self, record_id: str) -> None:
         """Put in order what an import of that recording left behind when it was killed."""

@@ -159,21 +159,36 @@ def add_files(connection: Connection, record_id: str, folder: Path) -> None:
 
     Blocks. Raises OSError.
     """
+    tracks = _with_contents(connection, record_id)
+    if not tracks:
+        return
+    for track, content in tracks.items():
+        (folder / _file(track)).write_text(content, encoding="utf-8")
+    index = folder / _INDEX
+    former = index.read_bytes() if index.is_file() and not index.is_symlink() else None
+    index.write_bytes(_with_tracks(former, tracks))
+
+
+def restore_files(connection: Connection, storage: Storage, record_id: str) -> None:
+    """Write the files of a recording's tracks again, where it has files at all. Blocks. Raises StorageError."""
+    tracks = _with_contents(connection, record_id)
+    for track, content in tracks.items():
+        if not storage.write_file(_PLAYER, record_id, _file(track), content.encode()):
+            return
+    if tracks:
+        index = _with_tracks(storage.read_file(_PLAYER, record_id, _INDEX), tracks)
+        storage.write_file(_PLAYER, record_id, _INDEX, index)
+
+
+def _with_contents(connection: Connection, record_id: str) -> dict[Track, str]:
     columns = text_tracks.c
     rows = connection.execute(
         select(columns.kind, columns.lang, columns.label, columns.source, columns.content)
         .join(recordings, recordings.c.id == columns.recording_id)
         .where(recordings.c.record_id == record_id)
         .order_by(columns.created_at)
-    ).all()
-    if not rows:
-        return
-    tracks = [Track(*row[:4]) for row in rows]
-    for track, row in zip(tracks, rows, strict=True):
-        (folder / _file(track)).write_text(row.content, encoding="utf-8")
-    index = folder / _INDEX
-    former = index.read_bytes() if index.is_file() and not index.is_symlink() else None
-    index.write_bytes(_with_tracks(former, tracks))
+    )
+    return {Track(*row[:4]): row.content for row in rows}
 
 
 def _file(track: Track) -> str:
