@@ -11,13 +11,14 @@ import uuid
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.web.client import FileBodyProducer, HTTPConnectionPool
 
+from scalelite.admin.console import Failed
 from scalelite.admin.ssh import ssh_keys
 from scalelite.api.access_log import AccessLog, BufferedFile
 from scalelite.api.admission import Admission
@@ -45,6 +46,7 @@ from scalelite.cluster.operations.get_meetings import MeetingLister
 from scalelite.cluster.operations.lrs import LRSPayloads
 from scalelite.cluster.operations.servers import ServerClearance
 from scalelite.cluster.params import ParamPolicy
+from scalelite.desk import no_database, recording_desk
 from scalelite.notices import Notices, build_notices, outbox_service
 from scalelite.poll.poller import Poller
 from scalelite.poll.rules import poll_rules
@@ -60,6 +62,9 @@ from scalelite.store.meetings import MeetingStore
 from scalelite.store.servers import ServerStore
 from scalelite.store.signatures import SignatureStore
 from scalelite.store.tenants import TenantStore
+
+if TYPE_CHECKING:
+    from scalelite.recordings.desk import RecordingDesk
 
 #: Seconds for all `end` calls of a REST call together.
 CLEARING_DEADLINE: Final = 15.0
@@ -128,6 +133,13 @@ class RunningPool:
     @cached_property
     def client(self) -> BBBClient:
         return bbb_client(self._parts)
+
+    @cached_property
+    def recordings(self) -> RecordingDesk:
+        archive = self._parts.archive
+        if archive is None:
+            raise Failed(no_database(self._parts.settings))
+        return recording_desk(archive)
 
 
 class Connections(Service):
