@@ -36,6 +36,7 @@ from scalelite.recordings.recording_rows import (
 )
 from scalelite.recordings.spool import Claim, Spool
 from scalelite.recordings.storage import Staged, Storage, StorageError
+from scalelite.recordings.text_tracks import add_files
 from scalelite.recordings.times import utc
 
 T = TypeVar("T")
@@ -49,6 +50,9 @@ MAX_PAUSE: Final = 10.0
 
 #: Seconds after which nobody is at work any more on what looks left behind.
 LEFT_BEHIND: Final = 86_400.0
+
+#: The format with whose files text tracks that were uploaded are kept.
+CAPTIONED: Final = "presentation"
 
 _WORK: Final = "import-"
 
@@ -224,6 +228,9 @@ class Importer:
         likely = not self._settings.rules.unpublished and bool(formats[-1].published)
         attempt = _Attempt(self._storage, unpacked.record_id)
         try:
+            if CAPTIONED in unpacked.formats:
+                captions = partial(add_files, record_id=unpacked.record_id, folder=unpacked.of(CAPTIONED))
+                self._transaction(captions)
             for number, playback_format in enumerate(unpacked.formats):
                 watcher.step(f"storing {playback_format}", number, len(unpacked.formats))
                 attempt.stage(playback_format, unpacked.of(playback_format), published=likely)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from scalelite.recordings.tables import (
     playback_formats,
     recording_metadata,
     recordings,
+    text_tracks,
 )
 from tests.recordings.importing import NOON, Site
 from tests.recordings.tars import RECORD, metadata_xml, recording
@@ -232,6 +235,17 @@ def test_every_sort_of_text_is_stored_as_it_is(site: Site) -> None:
     assert [notice["meeting_id"] for notice in site.notices] == [text]
 
 
+def test_text_tracks_that_were_uploaded_stay_with_the_player(site: Site) -> None:
+    site.run(both())
+    track = {"kind": "subtitles", "lang": "de", "label": "Deutsch", "source": "upload", "path": "caption_de.vtt"}
+    site.add(text_tracks, recording_id=site.recording["id"], content="WEBVTT\n", created_at=NOON, **track)
+    site.run(both(text="new"))
+    folder = site.storage.path("presentation", RECORD, published=True)
+    assert (folder / "caption_de.vtt").read_text() == "WEBVTT\n"
+    assert json.loads((folder / "captions.json").read_bytes()) == [{"locale": "de", "localeName": "Deutsch"}]
+    assert site.files()["published/presentation"] == "new"
+
+
 BROKEN = [
     (metadata_xml("video", "other-1"), f"video/{RECORD}/metadata.xml: its id 'other-1' is not that of its folder"),
     (metadata_xml("notes"), "its playback/format 'notes' is not that of its folder"),
@@ -312,7 +326,7 @@ def test_a_file_outside_the_spool_is_imported_and_stays(site: Site, tmp_path: Pa
 
 
 def test_failures_of_the_database_are_met_with_patience(site: Site, monkeypatch) -> None:
-    transact, failures = importer_module.transact, iter([False, True, True, True, False, False])
+    transact, failures = importer_module.transact, chain([False, False, True, True, True], repeat(False))
 
     def failing(engine, work):
         if next(failures):
@@ -330,14 +344,14 @@ def test_a_database_that_stays_away_leaves_the_tar_where_it_is(site: Site, monke
 
     def failing(engine, work):
         calls.append(work)
-        if len(calls) > 1:
+        if len(calls) > 2:
             raise DatabaseUnavailable("gone")
         return transact(engine, work)
 
     monkeypatch.setattr(importer_module, "transact", failing)
     with pytest.raises(DatabaseUnavailable):
         site.run(recording(), retries=2)
-    assert len(calls) == 4
+    assert len(calls) == 5
     assert (site.files(), site.left()) == ({}, [f"spool/{RECORD}.tar"])
 
 
@@ -348,7 +362,7 @@ def test_a_lost_answer_to_the_commit_does_not_import_twice(site: Site, monkeypat
 
     def failing(engine, work):
         calls.append(work)
-        if len(calls) != 2:
+        if len(calls) != 3:
             return transact(engine, work)
         if lost == "after the commit":
             transact(engine, work)
