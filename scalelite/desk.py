@@ -33,7 +33,7 @@ def build_desk(reactor: Any, settings: Settings, redis: Redis) -> RecordingDesk 
 
 def recording_desk(archive: Archive) -> RecordingDesk:
     """A desk on an archive that runs."""
-    from scalelite.importing import build_importer, import_service
+    from scalelite.importing import import_process, import_service
     from scalelite.recordings.changes import RecordingChanges
     from scalelite.recordings.desk import RecordingDesk
     from scalelite.recordings.file_work import FileWork
@@ -65,7 +65,7 @@ def recording_desk(archive: Archive) -> RecordingDesk:
         changed,
         partial(deferToThreadPool, reactor, reactor.getThreadPool()),
         watcher,
-        partial(build_importer, settings),
+        lambda: import_process(reactor, os.environ, Path.cwd()),
         upgrade,
     )
 

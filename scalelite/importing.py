@@ -19,6 +19,7 @@ from scalelite.settings import Settings
 from scalelite.store.leases import LeaseStore
 
 if TYPE_CHECKING:
+    from scalelite.recordings.import_process import ImportProcess
     from scalelite.recordings.import_service import ImportService, Observer
     from scalelite.recordings.importer import Importer
 
@@ -41,19 +42,16 @@ def import_service(
     `root` is the folder that relative paths in them start from.
     """
     from scalelite.recordings.database import probe
-    from scalelite.recordings.import_process import ImportProcess
     from scalelite.recordings.import_service import ImportService
     from scalelite.recordings.spool import Spool
 
     settings, reactor = archive.settings, archive.reactor
-    command = [sys.executable, "-P", "-m", "scalelite.import_worker"]
-    inherited = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     leases = LeaseStore(archive.redis, settings.redis.prefix)
     made = ImportService(
         reactor,
         partial(deferToThreadPool, reactor, reactor.getThreadPool()),
         Spool(settings.recording_spool_dir, time.time),
-        [ImportProcess(reactor, command, inherited, root) for _ in range(settings.import_workers)],
+        [import_process(reactor, environ, root) for _ in range(settings.import_workers)],
         lambda: archive.database.read(probe),
         Election(leases, reactor, LEASE, holder, lambda: made.elected()),  # noqa: PLW0108 - it is yet to be made
         interval=settings.recording_import_poll_interval,
@@ -61,6 +59,15 @@ def import_service(
         observer=observer,
     )
     return made
+
+
+def import_process(reactor: Any, environ: Mapping[str, str], root: Path) -> ImportProcess:
+    """A process that imports, which is started when it has something to do; see `import_service`."""
+    from scalelite.recordings.import_process import ImportProcess
+
+    command = [sys.executable, "-P", "-m", "scalelite.import_worker"]
+    inherited = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return ImportProcess(reactor, command, inherited, root)
 
 
 def build_importer(settings: Settings) -> Importer:

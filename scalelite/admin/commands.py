@@ -10,10 +10,16 @@ from scalelite.admin import (
     audit,
     completion,
     config,
+    db,
     doctor,
     drain,
     meetings,
+    outbox,
     poll,
+    recordings,
+    recordings_changes,
+    recordings_import,
+    recordings_orphans,
     server_settings,
     servers,
     status,
@@ -26,8 +32,8 @@ from scalelite.admin.ssh import commands as ssh
 from scalelite.admin.table import Command
 
 _MODULES: Final = (
-    servers, server_settings, drain, sync, meetings, why, tenants, status, watch, doctor, poll, audit, config,
-    completion, ssh,
+    servers, server_settings, drain, sync, meetings, why, tenants, recordings, recordings_changes,
+    recordings_import, recordings_orphans, outbox, db, status, watch, doctor, poll, audit, config, completion, ssh,
 )  # fmt: skip
 
 TABLE: Final[Mapping[str, Command]] = MappingProxyType(

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scalelite.admin.progress import Progress
+from scalelite.admin.signals import end_signals
 from scalelite.admin.table import OK, Argument, Call, Command, Context, Failed
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
     from scalelite.bbb.client import BBBClient
     from scalelite.bbb.xml import Answer
     from scalelite.poll.poller import Poller
@@ -110,31 +107,12 @@ async def poll_forever(context: Context, call: Call) -> int:
     service = PollService(_poller(context, pool.client), pool.leases, pool.clock, interval, holder)
     console.err(f"Running poller with interval {interval}")
     signalled: Deferred[str] = Deferred()
-    with _signals(pool.clock, signalled):
+    with end_signals(pool.clock, signalled):
         service.startService()
         name = await signalled
         console.err(f"Exiting poller on signal: {name}")
         await service.stopService()
     return OK
-
-
-@contextmanager
-def _signals(reactor: Any, signalled: Deferred[str]) -> Iterator[None]:
-    """The first SIGTERM or SIGINT fires `signalled` with its name, and does nothing else."""
-
-    def tell(name: str) -> None:
-        if not signalled.called:
-            signalled.callback(name)
-
-    def handle(number: int, _frame: object) -> None:
-        reactor.callFromThread(tell, signal.Signals(number).name)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def read_interval(text: str) -> float:

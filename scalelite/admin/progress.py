@@ -50,6 +50,10 @@ class Progress:
             self._shown = bar
             self._console.out(f"{over}{bar}")
 
+    def hide(self) -> None:
+        """Take the bar away until the next step: what comes is not printed through here."""
+        self._take_away()
+
     def _print(self, line: str, *, error: bool) -> None:
         bar = self._shown
         self._take_away()

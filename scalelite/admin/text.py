@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -66,6 +67,26 @@ def url_fault(url: str) -> str | None:
     if parts.query or parts.fragment or not (url.isascii() and url.isprintable()) or " " in url:
         return "Server URL must end with its path: no ?, no #, no blanks or letters beyond ASCII"
     return None
+
+
+def instant(seconds: float) -> str:
+    """A time, in seconds since 1970, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def utc_instant(time: datetime | None) -> str:
+    """A time as the database has it; "" for none."""
+    return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def utc_json(time: datetime | None) -> str | None:
+    """A time as the database has it, for JSON."""
+    return None if time is None else time.isoformat(timespec="milliseconds") + "Z"
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 recording", "2 recordings"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def host_of(url: str) -> str:

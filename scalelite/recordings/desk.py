@@ -13,8 +13,8 @@ from scalelite.recordings.changes import RecordingChanges
 from scalelite.recordings.database import Database
 from scalelite.recordings.examination import Found, examine
 from scalelite.recordings.file_work import FileWork
+from scalelite.recordings.import_process import ImportProcess
 from scalelite.recordings.import_service import ImportService, Observer
-from scalelite.recordings.importer import Importer
 from scalelite.recordings.spool import Spool
 from scalelite.recordings.storage import Storage
 from scalelite.recordings.upgrade import Upgrade
@@ -33,7 +33,7 @@ class RecordingDesk:
     """Rows, files and spool, and what changes them. `changed` must be told the ids of recordings that were changed.
 
     `schema` brings about the database's tables, and holds it until they are there. `watcher` makes a service that
-    imports, looking into the spool in that interval (seconds); `importer` imports single tars, in a thread; `upgrade`
+    imports, looking into the spool in that interval (seconds); `importer` a process that imports single tars; `upgrade`
     makes an upgrade of the database, which is told what to do with its texts.
     """
 
@@ -46,7 +46,7 @@ class RecordingDesk:
     changed: Callable[[str], None]
     in_thread: InThread
     watcher: Callable[[float, Observer], ImportService]
-    importer: Callable[[], Importer]
+    importer: Callable[[], ImportProcess]
     upgrade: Callable[[Callable[[str], None]], Upgrade]
 
     async def examine(self) -> Found:

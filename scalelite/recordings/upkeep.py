@@ -38,6 +38,12 @@ def link_to_tenant(connection: Connection, tenant_id: str, after: int, until: in
     return int(connection.execute(statement.on_conflict_do_nothing(index_elements=["recording_id", "key"])).rowcount)
 
 
+def count_unpublished(connection: Connection) -> int:
+    """How many are unpublished, deleted ones included."""
+    query = select(func.count()).select_from(recordings).where(recordings.c.published.is_(False))
+    return connection.execute(query).scalar_one()
+
+
 def unpublished_after(connection: Connection, after: int, size: int) -> list[tuple[int, str]]:
     """The next slice of unpublished recordings, deleted ones included: row ids and record ids, in order."""
     columns = recordings.c

@@ -17,6 +17,8 @@ from scalelite.admin.line import parse
 from scalelite.admin.run import error_line, run
 from scalelite.admin.table import Actor, Command, Context, Failed
 from scalelite.bbb.client import BBBClient
+from scalelite.desk import no_database, recording_desk
+from scalelite.recordings.desk import RecordingDesk
 from scalelite.settings import Settings
 from scalelite.store.audit import AuditStore
 from scalelite.store.inspection import InspectionStore
@@ -80,6 +82,13 @@ class BalancerPool:
     @property
     def tenants(self) -> TenantStore:
         return self._parts.tenants
+
+    @cached_property
+    def recordings(self) -> RecordingDesk:
+        archive = self._parts.archive
+        if archive is None:
+            raise Failed(no_database(self._parts.settings))
+        return recording_desk(archive)
 
     @cached_property
     def client(self) -> BBBClient:
