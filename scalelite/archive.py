@@ -9,19 +9,22 @@ import hmac
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from twisted.application.service import IService
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from scalelite.recordings.folders import FolderStorage
 from scalelite.recordings.storage import Storage
 from scalelite.settings import Settings
 from scalelite.store.connection import Redis
+from scalelite.store.errors import StoreError, StoreUnavailable
 from scalelite.store.recording_tokens import RecordingTokens
 from scalelite.store.servers import ServerStore
 
@@ -34,7 +37,13 @@ if TYPE_CHECKING:
     from scalelite.api.uploads import Uploads
     from scalelite.recordings.database import Database
     from scalelite.recordings.playback_lookup import PlaybackLookup
+    from scalelite.recordings.schema_service import SchemaService
     from scalelite.recordings.uploads import UploadFolder
+
+#: Seconds that the health check waits for the database, at most: whoever asks has not got much more.
+PROBE_DEADLINE: Final = 3.0
+
+_log = Logger()
 
 
 @attrs.frozen
@@ -45,35 +54,66 @@ class Archive:
     settings: Settings
     redis: Redis
     database: Database
+    #: Makes the database's tables, and holds the database until they are there.
+    schema: SchemaService
     tokens: RecordingTokens
     storage: Storage
     #: Must be told of recordings that change.
     lookup: PlaybackLookup
 
+    async def probe(self) -> None:
+        """Ask the database for an answer. Raises StoreUnavailable, which tells the public no more than that."""
+        from scalelite.recordings.database import probe
+
+        try:
+            await self.database.read(probe, deadline=min(PROBE_DEADLINE, self.settings.db_timeout))
+        except StoreError as error:
+            _log.error("the database cannot be used: {error}", error=str(error))
+            raise StoreUnavailable("the database cannot be used; the log says why") from error
+
 
 def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | None:
-    """The archive; None where there is no database. Nothing is connected yet."""
-    if settings.effective_database_url is None:
+    """The archive; None where there is no database. Nothing is connected yet. Raises OSError."""
+    url = settings.effective_database_url
+    if url is None:
         return None
     from scalelite.recordings.playback_lookup import PlaybackLookup
 
-    database = _database(reactor, settings, settings.effective_database_url)
+    if settings.database_url is None:
+        # The file of development is ours, and so is its folder.
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = open_database(reactor, settings, url)
     return Archive(
         reactor,
         settings,
         redis,
         database,
+        _schema(reactor, settings, url, database),
         RecordingTokens(redis, settings.redis.prefix, settings.protected_recordings_token_timeout),
         recording_storage(settings),
         PlaybackLookup(database, reactor, deadline=settings.db_timeout),
     )
 
 
-def _database(reactor: Any, settings: Settings, url: str) -> Database:
+def open_database(reactor: Any, settings: Settings, url: str) -> Database:
+    """The database at `url`, which has yet to be started; whether it has its tables is not looked at."""
     from scalelite.recordings.database import Database, open_engine
 
     engine = open_engine(url, pool=settings.db_pool, timeout=settings.db_timeout, prepare=settings.prepared_statements)
     return Database(reactor, engine, settings.db_pool, settings.db_timeout)
+
+
+def _schema(reactor: Any, settings: Settings, url: str, database: Database) -> SchemaService:
+    from scalelite.recordings.schema_service import SchemaService
+    from scalelite.recordings.upgrade import Upgrade
+
+    def tell(text: str) -> None:
+        reactor.callFromThread(_log.info, "{text}", text=text)
+
+    def upgrade(usable: Callable[[], None]) -> Upgrade:
+        return Upgrade(url, timeout=settings.db_timeout, tell=tell, usable=usable)
+
+    return SchemaService(reactor, database, upgrade if settings.db_upgrade else None)
 
 
 def recording_storage(settings: Settings) -> Storage:
@@ -83,7 +123,7 @@ def recording_storage(settings: Settings) -> Storage:
 
 def shared_services(archive: Archive) -> list[IService]:
     """What runs in every process that serves clients, in the order of its start."""
-    return [archive.database]
+    return [archive.database, archive.schema]
 
 
 def leading_services(archive: Archive) -> list[IService]:

@@ -215,7 +215,7 @@ def web_site(parts: Parts) -> BalancerSite:
     receiver = None
     api.register(routes)
     server_callbacks(parts, admission, client).register(routes)
-    Health(lambda: probe(parts.redis, settings.redis.prefix)).register(routes)
+    Health(lambda: health(parts)).register(routes)
     dial_in(parts).register(routes)
     if parts.archive is not None and settings.recordings_enabled:
         recordings_api(parts.archive, admission).register(routes)
@@ -244,6 +244,13 @@ def web_site(parts: Parts) -> BalancerSite:
     )
     site.noisy = False
     return site
+
+
+async def health(parts: Parts) -> None:
+    """Ask the stores for an answer. Raises StoreError."""
+    await probe(parts.redis, parts.settings.redis.prefix)
+    if parts.archive is not None:
+        await parts.archive.probe()
 
 
 def server_callbacks(parts: Parts, admission: Admission, client: BBBClient) -> ServerCallbacks:

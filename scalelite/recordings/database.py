@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import psycopg
@@ -68,7 +69,7 @@ class Database(Service):
         )
         self._timeout = timeout
         self._most = threads + MOST_WAITING
-        self._threads = ThreadPool(0, threads, name="database")
+        self._threads = thread_pool(threads, "database")
         self._calls: set[_Call[Any]] = set()
         self._refusal: str | None = None
         self._free = threading.Event()
@@ -281,6 +282,13 @@ def _reason(error: BaseException | None) -> str:
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     words = (primary or str(error)).split()
     return " ".join(words) or type(error).__name__
+
+
+def thread_pool(threads: int, name: str) -> ThreadPool:
+    """Up to so many threads, which do not keep a process from ending that could not stop them."""
+    pool = ThreadPool(0, threads, name=name)
+    pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]
+    return pool
 
 
 def is_sqlite(engine: Engine) -> bool:

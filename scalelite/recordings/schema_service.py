@@ -9,9 +9,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
-from scalelite.recordings.database import Database
+from scalelite.recordings.database import Database, thread_pool
 from scalelite.recordings.examination import UnsuitableDatabase
 from scalelite.recordings.upgrade import Upgrade, found_in
 from scalelite.store.errors import StoreError
@@ -38,7 +37,7 @@ class SchemaService(Service):
         self._make_upgrade = upgrade
         self._upgrade: Upgrade | None = None
         # A thread of its own: an upgrade may take minutes, and those of the database are for requests.
-        self._threads = ThreadPool(0, 1, name="schema")
+        self._threads = thread_pool(1, "schema")
         self._delay = FIRST_DELAY
         self._timer: Any = None
         self._trying: Deferred[None] | None = None
@@ -89,9 +88,9 @@ class SchemaService(Service):
         if problem is None:
             self._can_be_used()
             return
+        self._tell(problem)
         if not self._usable:
             self._database.hold(problem)
-        self._tell(problem)
         self._timer = self._reactor.callLater(self._delay, self._try)
         self._delay = min(MAX_DELAY, 2 * self._delay)
 

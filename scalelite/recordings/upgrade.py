@@ -166,10 +166,13 @@ class Upgrade:
             # Never a statement that waits: its snapshot would be waited for by the index that the other one builds.
             if connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}):
                 break
+            usable = examine(connection).usable
             connection.commit()
             if not told:
                 self._tell("another instance is upgrading the database; waiting for it")
                 told = True
+            if usable:
+                self._usable()
             time.sleep(LOOK)
         # An index takes its time, and waits for all transactions that are older than it. It locks nobody out meanwhile.
         connection.execute(text("SET statement_timeout = 0"))

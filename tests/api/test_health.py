@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 
@@ -40,3 +42,20 @@ async def test_without_the_store_it_is_ill_and_calls_fail_in_xml(balancer: Balan
         assert failed.message == "Unable to access the data store."
     # What needs no store is still answered.
     assert (await balancer.request("GET", balancer.api)).returncode == "SUCCESS"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_database_is_part_of_the_health(tmp_path: Path) -> None:
+    file = tmp_path / "scalelite.sqlite3"
+    running = await Balancer.start(database_url=f"sqlite:///{file}")
+    url = f"http://127.0.0.1:{running.port}/health_check"
+    try:
+        assert (await running.request("GET", url)).body == b"success"
+        assert running.parts.archive is not None
+        running.parts.archive.database.hold("it is at /var/secret")
+        ill = await running.request("GET", url)
+        assert (ill.code, ill.body) == (503, b"Health Check Failure: the database cannot be used; the log says why")
+        assert (await running.call("getRecordings")).key == "internalError"
+        assert (await running.call("getMeetings")).returncode == "SUCCESS"
+    finally:
+        await running.stop()

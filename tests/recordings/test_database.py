@@ -330,11 +330,13 @@ async def test_a_query_that_postgresql_does_not_survive_fails_and_later_ones_suc
     running = ensureDeferred(database.run(work, deadline=60))
     await deferToThread(began.wait, 30)
     getattr(postgres_server, end)()
-    with pytest.raises(DatabaseUnavailable):
-        await running
-    with pytest.raises(DatabaseUnavailable):
-        await database.run(ids)
-    postgres_server.start()
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await running
+        with pytest.raises(DatabaseUnavailable):
+            await database.run(ids)
+    finally:
+        postgres_server.start()
     assert await database.run(ids) == []
     await database.stopService()
 

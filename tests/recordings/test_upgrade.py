@@ -418,12 +418,14 @@ def test_an_upgrade_that_postgresql_does_not_survive_begins_again(
     started = Started(others, empty_postgres_url)
     waits_for_readers(empty_postgres_url)
     postgres_server.kill()
-    with pytest.raises(DatabaseUnavailable):
-        started.result.result(30)
-    with pytest.raises(DatabaseUnavailable):
-        upgrade(empty_postgres_url)
-    postgres_server.start()
-    reading.lose()
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            started.result.result(30)
+        with pytest.raises(DatabaseUnavailable):
+            upgrade(empty_postgres_url)
+    finally:
+        postgres_server.start()
+        reading.lose()
 
     assert upgrade(empty_postgres_url).current
     assert invalid_indexes(empty_postgres_url) == []
