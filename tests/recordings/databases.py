@@ -99,13 +99,7 @@ def open_database(url: str, *, timeout: float = 10.0, threads: int = 4, **option
 
 
 def fill(url: str) -> None:
-    """Make all tables in an empty database."""
-    from scalelite.recordings.database import open_engine
-    from scalelite.recordings.tables import metadata
+    """Make all tables in an empty database, as the program does."""
+    from scalelite.recordings.upgrade import Upgrade
 
-    engine = open_engine(url, pool=1, timeout=30)
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
-    metadata.create_all(engine)
-    engine.dispose()
+    Upgrade(url, timeout=30).run()
