@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from scalelite.recordings.folders import FolderStorage
-from scalelite.recordings.storage import Storage
+from scalelite.recordings.storage import Storage, StorageError
 from scalelite.settings import Settings
 from scalelite.store.connection import Redis
 from scalelite.store.errors import StoreError, StoreUnavailable
@@ -30,11 +30,12 @@ from scalelite.store.servers import ServerStore
 
 if TYPE_CHECKING:
     from scalelite.api.admission import Admission
-    from scalelite.api.playback import Playback
+    from scalelite.api.playback import FileSender, Playback
     from scalelite.api.playback_files import RecordingFiles
     from scalelite.api.playback_players import Players
     from scalelite.api.recordings import RecordingsAPI
     from scalelite.api.uploads import Uploads
+    from scalelite.recordings.bucket import Bucket, Patience
     from scalelite.recordings.database import Database
     from scalelite.recordings.playback_lookup import PlaybackLookup
     from scalelite.recordings.schema_service import SchemaService
@@ -117,8 +118,23 @@ def _schema(reactor: Any, settings: Settings, url: str, database: Database) -> S
 
 
 def recording_storage(settings: Settings) -> Storage:
-    """Where the recordings' files are kept."""
+    """Where the recordings' files are kept. Raises StoreError."""
+    if settings.s3_recording:
+        from scalelite.recordings.bucket import STORING
+        from scalelite.recordings.s3 import S3Storage
+
+        return S3Storage(_bucket(settings, STORING))
     return FolderStorage(settings.recording_publish_dir, settings.recording_unpublish_dir)
+
+
+def _bucket(settings: Settings, patience: Patience) -> Bucket:
+    from scalelite.recordings.bucket import Bucket, NoBoto
+
+    assert settings.s3_bucket_name is not None
+    try:
+        return Bucket.open(settings.s3_bucket_name, patience)
+    except (NoBoto, StorageError) as error:
+        raise StoreError(str(error)) from error
 
 
 def shared_services(archive: Archive) -> list[IService]:
@@ -188,7 +204,7 @@ def playback(archive: Archive, admission: Admission) -> Playback:
             settings.protected_recordings_enabled,
             secure_only=settings.environment == "production",
         ),
-        files=_files(archive, settings.recording_publish_dir) if settings.serve_recordings else None,
+        files=_sender(archive),
         cloudfront=cloudfront,
     )
 
@@ -202,6 +218,17 @@ def players(archive: Archive) -> Players | None:
     if not settings.serve_recordings:
         return None
     return Players(_files(archive, settings.recording_publish_dir.parent), playback_pages(settings.default_locale))
+
+
+def _sender(archive: Archive) -> FileSender | None:
+    """What sends files; None where nginx does, which it can't from S3."""
+    settings = archive.settings
+    if settings.s3_recording:
+        from scalelite.api.playback_s3 import S3Files
+        from scalelite.recordings.bucket import PLAYING
+
+        return S3Files(_bucket(settings, PLAYING), _in_thread(archive))
+    return _files(archive, settings.recording_publish_dir) if settings.serve_recordings else None
 
 
 def _files(archive: Archive, folder: Path) -> RecordingFiles:

@@ -21,6 +21,7 @@ from tests.recordings.databases import (  # noqa: F401 - fixtures for all tests
     sqlite_template,
     sqlite_url,
 )
+from tests.recordings.s3_server import s3, s3_server  # noqa: F401 - fixtures for all tests
 
 settings.register_profile("long", max_examples=4000)
 

@@ -165,6 +165,8 @@ class _Loader:
             )
         if settings.database_url is not None and not settings.db_disabled:
             self._check_database(settings.database_url, settings.environment)
+        if settings.s3_recording and settings.s3_bucket_name is None and not self._text("S3_BUCKET_NAME"):
+            self._problems.append("S3_BUCKET_NAME is unset: S3_RECORDING needs it.")
         if settings.cloudfront_url is not None:
             for name, value in (
                 ("CF_KEY_PAIR_ID", settings.cf_key_pair_id),
