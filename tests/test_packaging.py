@@ -92,4 +92,5 @@ def test_wheel_is_built_from_the_source_distribution_alone(tmp_path: Path) -> No
     with zipfile.ZipFile(wheel) as opened:
         names = set(opened.namelist())
     assert {PLUGIN, "scalelite/py.typed", "scalelite/store/lua/common.lua"} <= names
+    assert "scalelite/recordings/migrations/versions/v0001_scalelite.py" in names
     assert not [name for name in names if name.startswith(("tests/", "bench/"))]
