@@ -18,7 +18,10 @@ FIX: Final = Flag("fix", "Mend what can be mended.")
 
 async def doctor(context: Context, call: Call) -> int:
     """Show what is wrong, mended or not; status 1 while something is left."""
+    from twisted.internet.defer import Deferred
+
     from scalelite.bbb.probe import Probe, probe
+    from scalelite.cluster.operations.asking import all_of
     from scalelite.cluster.operations.diagnosis import Doctor, as_json
 
     console, pool, settings = context.console, context.pool, context.settings
@@ -38,7 +41,9 @@ async def doctor(context: Context, call: Call) -> int:
         context.deadline,
     )
     with Progress(console, call, "servers looked at") as progress:
-        findings = await examined.examine(fix=call.has(FIX), count=progress.at)
+        pool_and_recordings = (examined.examine(fix=call.has(FIX), count=progress.at), _recordings(context))
+        parts = await all_of([Deferred.fromCoroutine(part) for part in pool_and_recordings])
+    findings = [finding for part in parts for finding in part]
     if call.has(JSON):
         console.out(json.dumps(as_json(findings), indent=2, ensure_ascii=False))
     else:
@@ -47,6 +52,25 @@ async def doctor(context: Context, call: Call) -> int:
         if not findings:
             console.out("Nothing is wrong")
     return OK if all(finding.fixed for finding in findings) else FAILED
+
+
+async def _recordings(context: Context) -> list[Finding]:
+    """What is wrong around recordings, where there are any."""
+    settings, pool = context.settings, context.pool
+    if not settings.recordings_enabled:
+        return []
+    from scalelite.recordings.checkup import Checkup, Place
+
+    places = [
+        Place(settings.recording_spool_dir, "tars"),
+        Place(settings.recording_work_dir, "imports under way"),
+    ]
+    if not settings.s3_recording:
+        places += [
+            Place(settings.recording_publish_dir, "published recordings"),
+            Place(settings.recording_unpublish_dir, "unpublished recordings"),
+        ]
+    return await Checkup(pool.recordings, pool.leases, pool.clock, time.time, places, context.deadline).examine()
 
 
 def _line(finding: Finding) -> str:
@@ -62,7 +86,8 @@ COMMANDS = (
         doctor,
         "Find what is wrong, and mend it.\n\n"
         "It looks at the records of servers, tenants and meetings, at telephone numbers, the poller, clocks, and "
-        "certificates that end within three weeks. Without --fix it only reads. It takes no longer than 15 seconds: "
+        "certificates that end within three weeks; and at what recordings need: the database, the importer, the spool, "
+        "folders and disks, notices to front-ends. Without --fix it only reads. It takes no longer than 15 seconds: "
         "what there was no time for is told.",
         "doctor --fix",
         flags=(FIX, JSON),

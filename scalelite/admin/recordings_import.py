@@ -187,14 +187,16 @@ async def import_tar(context: Context, call: Call) -> int:
 def _find(desk: RecordingDesk, word: str) -> Path:
     """The tar that is meant: a file, or one in the spool, waiting or failed."""
     desk.spool.prepare()
-    given = Path(word)
     name = word if word.endswith(".tar") else f"{word}.tar"
-    candidates = [given]
+    spool = (desk.spool.folder, desk.spool.folder / "failed")
     if "/" not in word:
-        candidates = [desk.spool.folder / name, desk.spool.folder / "failed" / name, given]
-    for path in candidates:
-        if path.is_file():
-            return path.absolute()
+        for folder in spool:
+            if (folder / name).is_file():
+                return folder / name
+    given = Path(word).absolute()
+    if given.is_file():
+        # Spelled as the importer spells it: what is in the spool is its own, and is removed.
+        return next((folder / given.name for folder in spool if folder.absolute() == given.parent), given)
     raise Failed(f"There is no tar {shown(word)}, neither in the spool nor among those that failed")
 
 
