@@ -6,7 +6,7 @@ import re
 from array import array
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,15 +15,13 @@ from sqlalchemy import Connection
 
 from scalelite.bbb.xml import NO_RECORDINGS, is_element_name, printable
 from scalelite.recordings.database import Database
+from scalelite.recordings.metadata_xml import PRIVATE_KEY
 from scalelite.recordings.queries import RecordingQueries, Row, Rows
 from scalelite.recordings.selection import Page, Selection
 from scalelite.store.recording_tokens import RecordingTokens
 
 #: Recordings that are read and rendered at once; more are sent in slices.
 SLICE: Final = 200
-#: Never shown: what the balancer itself put into a meeting's metadata for its server alone.
-HIDDEN_KEYS: Final = frozenset(("secret-lrs-payload",))
-
 _HEAD: Final = b"<response>\n  <returncode>SUCCESS</returncode>\n  <recordings>\n"
 _TAIL: Final = b"  </recordings>\n</response>\n"
 _TO_ESCAPE: Final = re.compile("[&<>\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -155,7 +153,7 @@ def render(rows: Rows, view: View) -> Rendered | None:
             out.append(f"      <participants>{participants}</participants>\n")
         out.append("      <metadata>\n")
         for _, key, value in metadata.get(row_id, ()):
-            if is_element_name(key) and key not in HIDDEN_KEYS:
+            if _is_shown(key):
                 if value is None or not value or value.isspace():
                     out.append(f"        <{key}>\n          <![CDATA[]]>\n        </{key}>\n")
                 else:
@@ -194,6 +192,12 @@ def render(rows: Rows, view: View) -> Rendered | None:
         out.append("      </playback>\n    </recording>\n")
     pieces.append("".join(out).encode())
     return Rendered(pieces, links)
+
+
+@lru_cache(maxsize=4096)
+def _is_shown(key: str | None) -> bool:
+    """Whether metadata of that key is for everybody, and can be shown at all."""
+    return key is not None and is_element_name(key) and PRIVATE_KEY.fullmatch(key.lower()) is None
 
 
 def _preview(images: list[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _EPOCH: Final = datetime(1970, 1, 1)
 _INTEGER: Final = re.compile(r"\s*([+-]?[0-9]+)")
 _COLUMNS: Final = frozenset({"isBreakout", "meetingId", "meetingName"})
 #: Metadata, in lower case, that BigBlueButton repeats from `create` and that nobody is to read in a list of recordings.
-_SECRET: Final = re.compile(r"secret[-_].*|analytics-callback-url|endcallbackurl|.*-recording-ready-url")
+PRIVATE_KEY: Final = re.compile(r"secret[-_].*|analytics-callback-url|endcallbackurl|.*-recording-ready-url")
 
 
 class BadMetadata(Exception):
@@ -198,7 +198,7 @@ def _meta(meta: etree._Element) -> dict[str, str]:
     found = {}
     for element in meta.iterchildren(tag=etree.Element):
         key = etree.QName(element).localname
-        if key not in _COLUMNS and not _SECRET.fullmatch(key.lower()):
+        if key not in _COLUMNS and not PRIVATE_KEY.fullmatch(key.lower()):
             found[key] = _content(element)
     return found
 

@@ -141,7 +141,7 @@ async def test_whatever_is_stored_the_document_stays_well_formed(shelf: Library)
             metadata={
                 "good": EVIL, "a b": "x", "1st": "x", "": "x", "<evil/>": "x", "a:b": "x", "xmlns": "x",
                 "ö-k": "ümlaut", "x/": "x", 'x a="b"': "x", "-x": "x", "x\x01": "x", "x" * 300: "x",
-                "secret-lrs-payload": "x", "UPPER": "X",
+                "secret-lrs-payload": "x", "UPPER": "X", "bbb-recording-ready-url": "x", "endCallbackUrl": "x",
             },
         )  # fmt: skip
         format_id = connection.execute(
