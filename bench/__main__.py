@@ -44,6 +44,15 @@ rounds = click.option("--rounds", default=3, show_default=True, help="The best o
 seconds = click.option("--seconds", default=4, show_default=True, help="Length of one run of wrk.")
 
 
+quickly = click.option("--quick", is_flag=True, help="Fewer recordings, to try it out: the figures prove nothing.")
+keeping = click.option(
+    "--keep",
+    "kept",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the databases, which another run uses again.",
+)
+
+
 @click.group()
 def main() -> None:
     """Compare the balancer with the least that could do the same work, each on one core."""
@@ -131,6 +140,19 @@ def panic(check: bool, rounds: int) -> None:
     from bench.panic import measure
 
     show(measure(rounds), check)
+
+
+@main.command()
+@checked
+@rounds
+@seconds
+@quickly
+@keeping
+def recordings(check: bool, rounds: int, seconds: int, quick: bool, kept: Path | None) -> None:
+    """getRecordings with 10,000 and 1,000,000 recordings, and join meanwhile."""
+    from bench.recordings import measure
+
+    show(measure(rounds, seconds, quick=quick, kept=kept), check)
 
 
 @main.command("all")

@@ -27,6 +27,17 @@ def signed(action: str, **params: str) -> str:
     return f"{API}/{action}?{query}{'&' if query else ''}checksum={checksum}"
 
 
+def asked_of(host: str, path: str) -> str:
+    """A path that `wrk` and `bench.calls` ask this host for: the name by which a tenant is known."""
+    return f"{path}\t{host}"
+
+
+def taken_apart(call: str) -> tuple[str, dict[str, str]]:
+    """The path of a call, and headers for its host if it names one."""
+    path, _, host = call.partition("\t")
+    return path, {"Host": host} if host else {}
+
+
 @attrs.frozen
 class Run:
     """One run of wrk: answers a second, CPU of the server for each in µs, latency in seconds.

@@ -1,4 +1,5 @@
--- wrk: asks for the paths in a file, a path a line, one after another and round and round.
+-- wrk: asks for the paths in a file, one after another and round and round: a path a line, and after a tab the host
+-- that is asked, if it matters.
 local requests = {}
 count, sent = 0, 0
 
@@ -16,9 +17,10 @@ function setup(thread)
 end
 
 function init(args)
-  for path in io.lines(args[1]) do
+  for line in io.lines(args[1]) do
     count = count + 1
-    requests[count] = wrk.format('GET', path)
+    local path, host = line:match('^([^\t]*)\t?(.*)$')
+    requests[count] = wrk.format('GET', path, {Host = host ~= '' and host or wrk.headers['Host']})
   end
 end
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 ROOT = Path(__file__).resolve().parent.parent
 #: The core of what is measured, and the core of everything that it is measured with.
 SERVER_CORE, LOAD_CORE = 0, 1
+BOTH_CORES = "0,1"
 SECRET = "bench-secret"
 BACKEND_SECRET = "secret"
 #: Seconds that a process has until it answers.
@@ -30,8 +31,8 @@ class BenchError(Exception):
     """The figures of this run can't be believed, or a part of it did not start."""
 
 
-def pinned(core: int, command: Sequence[str]) -> list[str]:
-    """`command` bound to one core."""
+def pinned(core: int | str, command: Sequence[str]) -> list[str]:
+    """`command` bound to one core, or to several in a list."""
     return ["taskset", "-c", str(core), *command]
 
 
@@ -83,7 +84,7 @@ def get(port: int, path: str, timeout: float = 30) -> tuple[int, bytes]:
 class Process:
     """A child that is ended with its `with` block. What it writes goes to a file in its own folder."""
 
-    def __init__(self, command: Sequence[str], core: int, env: Mapping[str, str], *, pipes: bool = False) -> None:
+    def __init__(self, command: Sequence[str], core: int | str, env: Mapping[str, str], *, pipes: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
         self._output = self.folder / "output"
         with self._output.open("wb") as output:
@@ -244,11 +245,16 @@ def balancer_settings(redis: Addressed, namespace: str, **more: str) -> dict[str
     )
 
 
+def host_of(tenant: str) -> str:
+    """The host name of a tenant of a balancer that has tenants."""
+    return f"{tenant}.127.0.0.1"
+
+
 class Balancer(Process):
     """`twistd -n scalelite` as in production: real Redis, access log into a file.
 
     `profile`: a file for cProfile's statistics, written at the end. Without `wait` it may not answer yet. `settings`
-    are further ones.
+    are further ones. `path`: what it must answer to be ready.
     """
 
     def __init__(
@@ -259,6 +265,8 @@ class Balancer(Process):
         profile: Path | None = None,
         wait: bool = True,
         settings: Mapping[str, str] = MappingProxyType({}),
+        core: int | str = SERVER_CORE,
+        path: str = "/bigbluebutton/api",
     ) -> None:
         self.port = free_port()
         self._logs = Path(tempfile.mkdtemp(prefix="bench-log-"))
@@ -269,9 +277,9 @@ class Balancer(Process):
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *options, "scalelite"]
         bind, log = f"tcp://127.0.0.1:{self.port}", str(self.access_log)
         env = balancer_settings(redis, namespace, BIND=bind, SCALELITE_ACCESS_LOG=log, **settings)
-        super().__init__(command, SERVER_CORE, env)
+        super().__init__(command, core, env)
         if wait:
-            self.wait_for(self.port, "/bigbluebutton/api")
+            self.wait_for(self.port, path)
 
     def failures(self) -> list[str]:
         """Lines of the access log that tell of an error; the log is emptied."""

@@ -12,13 +12,14 @@ from typing import Any
 import attrs
 from twisted.internet import defer, task
 
-from bench.processes import BACKEND_SECRET, LOAD_CORE, BenchError, Redis, Simulator, environment, pinned, python
+from bench.processes import BACKEND_SECRET, LOAD_CORE, SECRET, BenchError, Redis, Simulator, environment, pinned, python
 from scalelite.cluster.records import ServerState
 from scalelite.cluster.statistics import PollLimits, ServerStatistics
 from scalelite.settings.redis import parse_redis_url
 from scalelite.store.connection import connect
 from scalelite.store.leases import LeaseStore
 from scalelite.store.servers import ServerStore
+from scalelite.store.tenants import TenantStore
 
 LEASE = 86400.0
 TTL = "86400"
@@ -26,15 +27,22 @@ AT_ONCE = 500
 
 
 def seed(
-    redis: Redis, namespace: str, simulator: Simulator, servers: int, *, meetings: int = 0, poller: bool = False
+    redis: Redis,
+    namespace: str,
+    simulator: Simulator,
+    servers: int,
+    *,
+    meetings: int = 0,
+    poller: bool = False,
+    tenants: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Put the first `servers` of a simulator into the pool, enabled and online, and the meetings it was filled with.
 
-    `meetings` more are recorded that no server knows. Unless `poller`, no instance that starts after this is let poll,
+    `meetings` more are recorded that no server knows; `tenants` have ids and names, and the secret of all. Unless `poller`, no instance that starts after this is let poll,
     so that it does not get in the way of what is measured.
     """
     ports = simulator.ports[:servers]
-    record(redis, namespace, ports, filled=simulator.meetings, meetings=meetings, poller=poller)
+    record(redis, namespace, ports, filled=simulator.meetings, meetings=meetings, poller=poller, tenants=tenants)
 
 
 def record(
@@ -46,11 +54,12 @@ def record(
     meetings: int = 0,
     each: Sequence[int] = (),
     poller: bool = False,
+    tenants: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Put servers at these ports into the pool, enabled and online, whatever listens there.
 
     `filled`: meetings that each of them was filled with; `meetings` that no server knows, spread over all of them;
-    `each`: how many more of these each server has. `poller` as in `seed`.
+    `each`: how many more of these each server has. `poller` and `tenants` as in `seed`.
     """
     order = {
         "url": redis.url,
@@ -60,6 +69,7 @@ def record(
         "more": meetings,
         "each": list(each),
         "poller": poller,
+        "tenants": list(tenants),
     }
     done = subprocess.run(
         pinned(LOAD_CORE, python("bench.seed")),
@@ -89,6 +99,8 @@ async def _fill(reactor: Any, order: dict[str, Any]) -> None:
             raise BenchError("an instance polls already: fill the store before it starts")
     store = ServerStore(redis, prefix)
     ports: Sequence[int] = order["ports"]
+    for tenant_id, name in order["tenants"]:
+        await TenantStore(redis, prefix).add(tenant_id, name, SECRET)
     rows: list[tuple[str, str]] = []
     for number, port in enumerate(ports):
         name = server_id(number)
