@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from scalelite.recordings.importer import Result
-from tests.recordings import killing
 from tests.recordings.importing import Site
+from tests.recordings.killing import count_imports
 
 
 def main(url: str, root: str) -> None:
-    assert killing.importer.enqueue_recording_ready is killing.notify
+    count_imports()
     site, imported = Site(Path(root), url), 0
     while waiting := site.spool.waiting():
         for path in waiting:
