@@ -155,6 +155,29 @@ def recordings(check: bool, rounds: int, seconds: int, quick: bool, kept: Path |
     show(measure(rounds, seconds, quick=quick, kept=kept), check)
 
 
+@main.command()
+@checked
+@rounds
+@quickly
+def imports(check: bool, rounds: int, quick: bool) -> None:
+    """Imports of 1,000 recordings, and join meanwhile."""
+    from bench.imports import measure
+
+    show(measure(rounds, quick=quick), check)
+
+
+@main.command()
+@checked
+@rounds
+@quickly
+@keeping
+def migration(check: bool, rounds: int, quick: bool, kept: Path | None) -> None:
+    """Migration of Scalelite's database with 1,000,000 recordings."""
+    from bench.migration import measure
+
+    show(measure(rounds, quick=quick, kept=kept), check)
+
+
 @main.command("all")
 @checked
 @rounds

@@ -48,7 +48,7 @@ class PostgreSQL(Process):
     `kept`: a folder for its files that outlives it, so that another run finds its databases.
     """
 
-    def __init__(self, kept: Path | None = None, core: int = LOAD_CORE) -> None:
+    def __init__(self, kept: Path | None = None, core: int | str = LOAD_CORE) -> None:
         self._kept = kept is not None
         # A name short enough for a UNIX socket.
         self.home = Path(tempfile.mkdtemp(prefix="bench-pg-")) if kept is None else kept.absolute()

@@ -24,7 +24,8 @@ _TENANT = (
     "EXISTS (SELECT 1 FROM metadata t WHERE t.recording_id = r.id AND t.key = 'tenant-id' AND t.value = %(tenant)s)"
 )
 CASES = {
-    "meetingID": f"SELECT {_COLUMNS} FROM recordings r WHERE r.meeting_id = %(value)s AND {_STATES} AND {_TENANT} {_ORDER}",
+    "meetingID": f"SELECT {_COLUMNS} FROM recordings r WHERE r.meeting_id = %(value)s AND {_STATES} "
+    f"AND {_TENANT} {_ORDER}",
     "recordID": f"SELECT {_COLUMNS} FROM recordings r WHERE r.record_id = ANY(%(value)s::text[]) AND {_STATES} "
     f"AND {_TENANT} {_ORDER}",
     "meta": f"SELECT {_COLUMNS} FROM metadata c JOIN recordings r ON r.id = c.recording_id "

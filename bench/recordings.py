@@ -1,4 +1,4 @@
-"""getRecordings: what it costs beside fetching the same rows by hand, by size of the database, and what it does to join."""
+"""getRecordings beside fetching the same rows by hand, by size of the database, and what it does to join."""
 
 from __future__ import annotations
 

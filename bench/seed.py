@@ -38,8 +38,8 @@ def seed(
 ) -> None:
     """Put the first `servers` of a simulator into the pool, enabled and online, and the meetings it was filled with.
 
-    `meetings` more are recorded that no server knows; `tenants` have ids and names, and the secret of all. Unless `poller`, no instance that starts after this is let poll,
-    so that it does not get in the way of what is measured.
+    `meetings` more are recorded that no server knows; `tenants` have ids and names, and the secret of all. Unless
+    `poller`, no instance that starts after this is let poll, so that it does not get in the way of what is measured.
     """
     ports = simulator.ports[:servers]
     record(redis, namespace, ports, filled=simulator.meetings, meetings=meetings, poller=poller, tenants=tenants)
