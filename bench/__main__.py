@@ -158,6 +158,17 @@ def recordings(check: bool, rounds: int, seconds: int, quick: bool, kept: Path |
 @main.command()
 @checked
 @rounds
+@keeping
+def streamed(check: bool, rounds: int, kept: Path | None) -> None:
+    """Memory while all recordings of a tenant are sent."""
+    from bench.streamed import measure
+
+    show(measure(rounds, kept=kept), check)
+
+
+@main.command()
+@checked
+@rounds
 @quickly
 def imports(check: bool, rounds: int, quick: bool) -> None:
     """Imports of 1,000 recordings, and join meanwhile."""
