@@ -228,6 +228,24 @@ async def test_a_call_for_which_there_is_no_thread_fails_in_time_and_is_never_do
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_call_for_which_there_is_no_connection_fails_in_time_and_is_never_done(database_url: str) -> None:
+    clock = TimedReactor()
+    database = slow_database(clock, database_url)
+    database.startService()
+    taken = database.engine.connect()
+    try:
+        late = ensureDeferred(database.run(add("late")))
+        clock.advance(5.0)
+        with pytest.raises(DatabaseUnavailable, match="no free connection"):
+            await late
+        taken.close()
+        assert await database.run(ids) == []
+    finally:
+        taken.close()
+        await database.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_no_more_calls_wait_than_can_be_answered(sqlite_url: str) -> None:
     database = open_database(sqlite_url, threads=1)
     database.startService()

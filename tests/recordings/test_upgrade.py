@@ -339,7 +339,8 @@ class Started:
     def __init__(self, others: ThreadPoolExecutor, url: str) -> None:
         self.told: list[str] = []
         self._changed = threading.Condition()
-        self.upgrade = Upgrade(url, timeout=30, tell=self._tell)
+        self.usable = threading.Event()
+        self.upgrade = Upgrade(url, timeout=30, tell=self._tell, usable=self.usable.set)
         self.result: Future[Found] = others.submit(self.upgrade.run)
 
     def _tell(self, words: str) -> None:
@@ -438,6 +439,8 @@ def test_of_two_that_upgrade_at_once_the_second_waits(empty_postgres_url: str, o
     waits_for_readers(empty_postgres_url)
     second = Started(others, empty_postgres_url)
     second.until("waiting for it")
+    # The tables are there; it is the indexes that it waits for.
+    assert second.usable.wait(30)
     assert not second.result.done()
     reading.end()
 
