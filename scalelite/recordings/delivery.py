@@ -9,10 +9,12 @@ from typing import Final, Protocol
 from urllib.parse import urlencode
 
 import attrs
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.client import FileBodyProducer
+from twisted.web.client import FileBodyProducer, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
@@ -195,4 +197,11 @@ class _NoAnswer(Exception):
 
 def _named(error: Exception) -> str:
     """What went wrong, without the error's text: it may quote the URL."""
-    return "no answer in time" if isinstance(error, _NoAnswer) else type(error).__name__
+    if isinstance(error, _NoAnswer):
+        return "no answer in time"
+    causes = [error]
+    if isinstance(error, ResponseFailed):
+        causes = [failure.value for failure in error.reasons] or causes
+    if any(isinstance(cause, SSL.Error | VerificationError) for cause in causes):
+        return "TLS failed, or its certificate is not trusted"
+    return type(causes[0]).__name__

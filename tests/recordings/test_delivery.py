@@ -25,6 +25,7 @@ from scalelite.recordings.delivery import (
     Verdict,
 )
 from scalelite.recordings.targets import TargetRules, guarded_transport
+from scalelite.simulator import Simulator
 from scalelite.store.connection import connect_memory
 from scalelite.store.tenants import TenantStore
 from tests.recordings.receiver import front_end
@@ -196,6 +197,16 @@ async def test_a_huge_answer_is_not_read_and_counts_all_the_same(kind: Any) -> N
     async with front_end() as target:
         target.page = b"x" * 20_000_000
         assert (await deliverer(ONE).deliver(kind(target.url()))).verdict is Verdict.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_certificates_are_checked() -> None:
+    sim = Simulator(reactor, seed=1)
+    node = await sim.add_node(secret="s", tls=True)
+    outcome = await deliverer(ONE).deliver(ready(node.url))
+    assert outcome == Outcome(Verdict.LATER, "TLS failed, or its certificate is not trusted", answered=False)
+    assert list(node.requests) == []
+    await sim.stop()
 
 
 @pytest.mark.parametrize("kind", NOTICES)
