@@ -14,7 +14,7 @@ from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.client import FileBodyProducer, ResponseFailed
+from twisted.web.client import FileBodyProducer
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
@@ -199,9 +199,8 @@ def _named(error: Exception) -> str:
     """What went wrong, without the error's text: it may quote the URL."""
     if isinstance(error, _NoAnswer):
         return "no answer in time"
-    causes = [error]
-    if isinstance(error, ResponseFailed):
-        causes = [failure.value for failure in error.reasons] or causes
+    # Twisted wraps what ended a request, in several classes that have only this in common.
+    causes = [failure.value for failure in getattr(error, "reasons", ())] or [error]
     if any(isinstance(cause, SSL.Error | VerificationError) for cause in causes):
         return "TLS failed, or its certificate is not trusted"
     return type(causes[0]).__name__
