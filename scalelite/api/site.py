@@ -6,14 +6,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from http import HTTPStatus
 from itertools import count
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +19,7 @@ from twisted.web import http, resource, server
 
 from scalelite.api import replies
 from scalelite.api.access_log import AccessLog
+from scalelite.api.channel import NO_SNIFFING, SECURITY_HEADERS, STATUS_LINES, Channel
 from scalelite.api.incoming import IncomingBody
 from scalelite.api.replies import Reply, StreamedReply
 from scalelite.api.streaming import stream
@@ -37,12 +36,6 @@ Table = Mapping[bytes, Mapping[bytes, Handler]]
 Receiver = Callable[["Request"], Handler | None]
 """Tells the handler that takes a request's body as it comes (`Request.incoming`); None where the body comes first."""
 
-MAX_LINE = 128 * 1024
-"""Bytes of a request line or header: queries of create carry whole welcome texts."""
-
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_NO_SNIFFING = b"X-Content-Type-Options: nosniff\r\n"
-_SECURITY_HEADERS = _NO_SNIFFING + b"X-Frame-Options: SAMEORIGIN\r\n"
 _CACHE_CONTROL = b"Cache-Control: max-age=0, private, must-revalidate\r\n"
 
 _ABSOLUTE = re.compile(rb"https?://[^/]*")
@@ -180,13 +173,13 @@ class Request(server.Request):
         self.request_id = site.next_request_id()
         chunked = length is None and self.clientproto == b"HTTP/1.1"
         parts = [
-            _STATUS_LINES[reply.status],
+            STATUS_LINES[reply.status],
             site.date_header(),
             b"Content-Type: " if reply.content_type else b"", reply.content_type,
             b"\r\n" if reply.content_type else b"",
             b"Content-Length: %d\r\n" % length if length is not None
             else b"Transfer-Encoding: chunked\r\n" if chunked else b"",
-            _NO_SNIFFING if reply.framed else _SECURITY_HEADERS,
+            NO_SNIFFING if reply.framed else SECURITY_HEADERS,
             b"X-Request-Id: ", self.request_id.encode(),
             b"\r\nX-Runtime: ", b"%.6f" % (time.perf_counter() - self.started), b"\r\n",
         ]  # fmt: skip
@@ -262,96 +255,6 @@ def _error_reply(failure: Failure, request: Request) -> Reply:
         return replies.STORE_FAILED
     _log.failure("a request failed unexpectedly", failure=failure)
     return replies.UNEXPECTED
-
-
-class Channel(http.HTTPChannel):
-    """One client's connection. The site's sweep ends it when its client is too slow."""
-
-    site: BalancerSite
-    transport: Any
-    MAX_LENGTH = MAX_LINE
-    totalHeadersSize = MAX_LINE
-    refused = False
-    #: Whether a handler takes the body that is coming: it looks to the client's pace itself.
-    receiving = False
-    #: When the first byte of a request came that is not complete yet.
-    begun: float | None = None
-    #: When the connection was last idle.
-    idle_since = 0.0
-
-    def connectionMade(self) -> None:
-        site: BalancerSite = self.site
-        super().connectionMade()
-        self.idle_since = site.now
-        if len(site.channels) >= site.max_connections or site.draining:
-            self.transport.abortConnection()
-            return
-        site.channels.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channel_gone(self)
-        super().connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.refused:
-            return
-        if self.begun is None and not self._handlingRequest and not self.receiving:
-            self.begun = self.site.now
-        super().dataReceived(data)
-
-    def requestDone(self, request: Request) -> None:
-        self.idle_since = self.site.now
-        super().requestDone(request)
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        self.refuse(replies.URI_TOO_LONG)
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        # twisted.web's own answer is bare text; every answer of ours is BBB's XML.
-        self.refuse(replies.URI_TOO_LONG if self._receivedHeaderSize > self.totalHeadersSize else replies.MALFORMED)
-
-    def _send100Continue(self) -> None:
-        if not self.refused:
-            super()._send100Continue()
-
-    def refuse(self, reply: Reply, request: Request | None = None) -> None:
-        """Answer before the end of a request, and take no more: what the client still sends is thrown away.
-
-        `request` is told in the access log, where there is one already.
-        """
-        if self.refused:
-            return
-        self.refused = True
-        self.persistent = False
-        self.begun = self.site.now
-        head = (
-            b"%b%bContent-Type: %b\r\nContent-Length: %d\r\n%b%bConnection: close\r\n\r\n"
-            % (
-                _STATUS_LINES[reply.status], self.site.date_header(), reply.content_type, len(reply.body),
-                _SECURITY_HEADERS, b"".join(b"%b: %b\r\n" % header for header in reply.headers),
-            )
-        )  # fmt: skip
-        self.transport.write(head + reply.body)
-        if request is None:
-            self.site.log_refusal(self.transport.getPeer(), reply)
-        else:
-            self.site.log(request)
-        # Closing now would reset the connection while the client still sends, and lose our answer with it.
-        self.transport.loseWriteConnection()
-        self.clearLineBuffer()
-
-    def sweep(self, now: float, request_timeout: float, idle_timeout: float) -> None:
-        """Close the connection if its client has been too slow, in seconds, with a request or with the next one."""
-        if (self.requests and self._handlingRequest and not self.refused) or self.receiving:
-            return
-        if self.begun is not None:
-            if now - self.begun > request_timeout:
-                self.transport.abortConnection()
-        elif now - self.idle_since > idle_timeout + request_timeout:
-            # Asked to close, but the client does not take what was still to be sent.
-            self.transport.abortConnection()
-        elif now - self.idle_since > idle_timeout:
-            self.loseConnection()
 
 
 class BalancerSite(server.Site):

@@ -14,8 +14,9 @@ from twisted.web.resource import Resource
 
 from scalelite.api import replies
 from scalelite.api.access_log import AccessLog
+from scalelite.api.channel import MAX_LINE, Channel
 from scalelite.api.replies import Reply
-from scalelite.api.site import MAX_LINE, BalancerSite, Channel, Request
+from scalelite.api.site import BalancerSite, Request
 from tests.api.support import RawAnswer, responses
 
 GET = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
