@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -12,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scalelite.admin.audit import recorded, target
-from scalelite.admin.console import Console
+from scalelite.admin.console import LONGEST_LINE, Console
 from scalelite.admin.line import HelpWanted, parse
 from scalelite.admin.run import error_line, run
 from scalelite.admin.ssh.channel import SessionChannel, Size
@@ -23,6 +22,7 @@ from scalelite.admin.ssh.keys import AuthorizedKey, Role
 from scalelite.admin.ssh.slots import NoneFree, Slots
 from scalelite.admin.ssh.stdin import Input
 from scalelite.admin.ssh.terminal import Interrupted, Terminal
+from scalelite.admin.ssh.words import split_line
 from scalelite.admin.table import FAILED, MISUSED, OK, SHOW_SECRETS, Actor, Call, Command, Context, Failed, Pool
 from scalelite.settings import Settings
 from scalelite.store.errors import StoreError
@@ -65,10 +65,17 @@ def for_role(calls: Sequence[Call], role: Role) -> list[Call]:
         return list(calls)
     for call in calls:
         if call.changes or call.command.shows_secrets or call.has(SHOW_SECRETS):
-            what = " --show-secrets" if call.has(SHOW_SECRETS) else ""
-            raise Failed(f"{call.command.name}{what} is not for viewers, and your key is a viewer's")
+            raise Failed(f"{_asked(call)} is not for viewers, and your key is a viewer's")
     # In the spelling of rake, secrets are shown in clear.
     return [attrs.evolve(call, rake=False) for call in calls]
+
+
+def _asked(call: Call) -> str:
+    """A command, with the flag but for which a viewer might run it."""
+    for flag in (SHOW_SECRETS, call.command.changes_with):
+        if flag is not None and call.has(flag):
+            return f"{call.command.name} --{flag.name}"
+    return call.command.name
 
 
 class OperatorSession:
@@ -212,10 +219,13 @@ class OperatorSession:
     async def _line(self, line: str, before: int = OK) -> tuple[int, bool]:
         """Run a line: its exit status, and whether it ends the session. `before` is the status of the one before."""
         console = self._console
+        if len(line) > LONGEST_LINE:
+            console.err(f"ERROR: The line is longer than {LONGEST_LINE} characters")
+            return MISUSED, False
         try:
-            words = shlex.split(line, comments=True)
+            words = split_line(line)
         except ValueError:
-            console.err("ERROR: A quote is not closed")
+            console.err("ERROR: A quote is not closed, or a backslash ends the line")
             return MISUSED, False
         if not words:
             return before, False
