@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
 from scalelite.admin.table import JSON, OK, Actor, Argument, Call, Command, Context
-from scalelite.admin.text import MASK, shown
+from scalelite.admin.text import MASK, json_text, shown
 from scalelite.cluster.audit import Entry
 from scalelite.store.errors import StoreError
 
@@ -60,7 +59,7 @@ class Recorder:
         """Record how it ended, and tell it to the process's log. `by_store`: it is the store's failure."""
         if self._audit is None:
             return
-        entry = attrs.evolve(self._entry, result=_cut(" ".join(result.split())))
+        entry = attrs.evolve(self._entry, result=_cut(shown(" ".join(result.split()))))
         _log().info(
             "{actor} ({origin}): {command} {target}: {result}",
             actor=entry.actor,
@@ -115,7 +114,7 @@ async def show_audit(context: Context, call: Call) -> int:
         rows = [
             {"time": _time(entry), **{k: v for k, v in attrs.asdict(entry).items() if k != "time"}} for entry in entries
         ]
-        context.console.out(json.dumps(rows, indent=2, ensure_ascii=False))
+        context.console.out(json_text(rows))
     elif entries:
         context.console.out("\n".join(_line(entry) for entry in entries))
     else:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.admin.table import FAILED, JSON, OK, Call, Command, Context
-from scalelite.admin.text import shown
+from scalelite.admin.text import json_text, shown
 
 if TYPE_CHECKING:
     from scalelite.recordings.examination import Found
@@ -31,7 +30,7 @@ async def status(context: Context, call: Call) -> int:
     desk = context.pool.recordings
     found = await desk.examine()
     if call.has(JSON):
-        console.out(json.dumps(_as_json(context.settings, found), indent=2, ensure_ascii=False))
+        console.out(json_text(_as_json(context.settings, found)))
     else:
         console.out(f"Database: {shown(_place(context.settings))}\nState: {found.text}")
         for note in found.notes:

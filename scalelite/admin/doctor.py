@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Final
 
 from scalelite.admin.progress import Progress
 from scalelite.admin.table import FAILED, JSON, OK, Call, Command, Context, Flag
-from scalelite.admin.text import shown
+from scalelite.admin.text import json_text, shown
 
 if TYPE_CHECKING:
     from scalelite.cluster.operations.diagnosis import Finding
@@ -45,7 +44,7 @@ async def doctor(context: Context, call: Call) -> int:
         parts = await all_of([Deferred.fromCoroutine(part) for part in pool_and_recordings])
     findings = [finding for part in parts for finding in part]
     if call.has(JSON):
-        console.out(json.dumps(as_json(findings), indent=2, ensure_ascii=False))
+        console.out(json_text(as_json(findings)))
     else:
         for finding in findings:
             console.out(_line(finding))

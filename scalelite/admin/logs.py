@@ -8,6 +8,8 @@ from twisted.logger import FilteringLogObserver, ILogObserver, LogEvent, LogLeve
 from twisted.logger import globalLogBeginner as beginner
 from zope.interface import provider
 
+from scalelite.admin.text import shown
+
 
 def log_to(stream: TextIO) -> None:
     """Send the process's log there, for good."""
@@ -15,9 +17,9 @@ def log_to(stream: TextIO) -> None:
     @provider(ILogObserver)
     def write(event: LogEvent) -> None:
         word = "WARNING" if event["log_level"] is LogLevel.warn else "ERROR"
-        text = " ".join(formatEvent(event).split())
+        text = shown(" ".join(formatEvent(event).split()))
         failure = event.get("log_failure")
-        trace = "" if failure is None else "\n" + failure.getTraceback()
+        trace = "" if failure is None else "".join(f"\n{shown(line)}" for line in failure.getTraceback().splitlines())
         stream.write(f"{word}: {text}{trace}\n")
         stream.flush()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +9,7 @@ from scalelite.admin.console import confirm
 from scalelite.admin.progress import Progress
 from scalelite.admin.table import JSON, OK, YES, Argument, Call, Command, Context, Failed
 from scalelite.admin.tables import drawn
-from scalelite.admin.text import shown
+from scalelite.admin.text import json_text, shown
 
 if TYPE_CHECKING:
     from scalelite.bbb.xml import Answer
@@ -75,7 +74,7 @@ async def list_meetings(context: Context, call: Call) -> int:
                 f"recorded: {shown(listing.trouble)}"
             )
     if call.has(JSON):
-        console.out(json.dumps(rows, indent=2, ensure_ascii=False))
+        console.out(json_text(rows))
         return OK
     cells = [[shown(str("" if row[key] is None else row[key])) for key in _KEYS] for row in rows]
     table = drawn(console, call, _HEADERS, cells, right=("USERS",))
@@ -167,7 +166,7 @@ async def info(context: Context, call: Call) -> int:
         console.err(f"WARNING: Could not get info for meeting id={shown(meeting_id)}: {shown(reason)}")
         return OK
     if call.has(JSON):
-        console.out(json.dumps(_info_as_json(meeting_id, host.id, host.url, answer), indent=2, ensure_ascii=False))
+        console.out(json_text(_info_as_json(meeting_id, host.id, host.url, answer)))
         return OK
 
     def text(name: str) -> str:
@@ -217,7 +216,7 @@ async def list_on_servers(context: Context, call: Call) -> int:
     listings = await _asked(context, call, chosen)
     if call.has(JSON):
         rows = [_listing_as_json(listing) for listing in listings]
-        console.out(json.dumps(rows, indent=2, ensure_ascii=False))
+        console.out(json_text(rows))
         return OK
     for listing in listings:
         console.out(f"\nServer ID: {shown(listing.server.id)}\nServer Url: {shown(listing.server.url)}")

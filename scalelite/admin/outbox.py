@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,7 @@ from scalelite.admin.console import confirm
 from scalelite.admin.recordings import LIMIT, USUAL, desk_of
 from scalelite.admin.table import JSON, OK, YES, Argument, Call, Command, Context, Failed, Flag
 from scalelite.admin.tables import listing
-from scalelite.admin.text import counted, shown, utc_instant, utc_json
+from scalelite.admin.text import counted, json_text, shown, utc_instant, utc_json
 
 if TYPE_CHECKING:
     from scalelite.recordings.outbox import OutboxEntry
@@ -32,7 +31,7 @@ async def show(context: Context, call: Call) -> int:
     found = await desk.database.read(partial(list_outbox, state=state, limit=limit + 1))
     entries = found[:limit]
     if call.has(JSON):
-        context.console.out(json.dumps([_as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
+        context.console.out(json_text([_as_json(entry) for entry in entries]))
     elif entries:
         cells = [_cells(entry) for entry in entries]
         context.console.out(listing(context.console, call, _HEADERS, cells, right=("ID", "ATTEMPTS")))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from scalelite.admin.audit import Recorder
 from scalelite.admin.table import OK, Call, Context, Failed
+from scalelite.admin.text import shown
 from scalelite.store.errors import StoreError
 
 
@@ -29,7 +30,7 @@ async def run_one(context: Context, call: Call) -> int:
         await recorder.end(str(failure))
         return failure.status
     except StoreError as error:
-        context.console.err(f"ERROR: {error}")
+        context.console.err(f"ERROR: {shown(str(error))}")
         await recorder.end(str(error), by_store=True)
         return 1
     except Exception as error:
@@ -43,6 +44,9 @@ async def run_one(context: Context, call: Call) -> int:
 
 
 def error_line(failure: Failed) -> str:
-    """What to print of a failure: on one line, with `ERROR: ` in front unless it begins like that already."""
-    text = " ".join(str(failure).splitlines())
+    """What to print of a failure: on one line, with `ERROR: ` in front unless it begins like that already.
+
+    Control characters are escaped: it may quote what was given, or what a server has said.
+    """
+    text = shown(" ".join(str(failure).splitlines()))
     return text if text.startswith("Error: ") else f"ERROR: {text}"

@@ -10,7 +10,7 @@ import attrs
 import yaml
 
 from scalelite.admin.table import Failed
-from scalelite.admin.text import url_fault
+from scalelite.admin.text import url_fault, value_fault
 from scalelite.cluster.operations.sync import Wanted
 from scalelite.cluster.records import Server, ServerState
 
@@ -127,6 +127,10 @@ def _wanted(server_id: str, params: Node) -> Wanted:
         url = f"https://{server_id}/bigbluebutton/api"
     if url_fault(url) is not None:
         raise fault(f"has invalid url={url}")
+    tag = _text(given, "tag") or ""
+    broken = value_fault("a secret, which", secret or "") or value_fault("a tag, which", tag)
+    if broken is not None:
+        raise fault(f"has {broken}")
     enabled = given.get("enabled")
     return Wanted(
         server_id,
@@ -134,7 +138,7 @@ def _wanted(server_id: str, params: Node) -> Wanted:
         secret or "",
         enabled=not (isinstance(enabled, Scalar) and enabled.false),
         load_multiplier=load_multiplier,
-        tag=_text(given, "tag") or "",
+        tag=tag,
     )
 
 
@@ -157,7 +161,7 @@ def listed_servers(text: str) -> list[tuple[str, str]]:
         url, secret = (_text(item, name) for name in ("url", "secret")) if isinstance(item, dict) else (None, None)
         if not url or not secret:
             raise Failed("A server of the list has no url or no secret")
-        fault = url_fault(url)
+        fault = url_fault(url) or value_fault("Secret", secret)
         if fault is not None:
             raise Failed(f"{url}: {fault}")
         found.append((url, secret))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scalelite.admin.servers import SERVER_ID, UNREADABLE_MULTIPLIER, find_server
+from scalelite.admin.servers import SERVER_ID, UNREADABLE_MULTIPLIER, check_values, find_server
 from scalelite.admin.table import OK, Argument, Call, Command, Context, Failed, Flag
 from scalelite.admin.text import read_multiplier, shown
 
@@ -60,6 +60,7 @@ async def _change(
     load_multiplier: float | None = None,
     tag: str | None = None,
 ) -> None:
+    check_values(secret, tag)
     changed = await context.pool.servers.update(server_id, secret=secret, load_multiplier=load_multiplier, tag=tag)
     if not changed:
         raise Failed(f"Server with id '{server_id}' is deleted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,16 @@ from scalelite.admin.table import (
     Flag,
 )
 from scalelite.admin.tables import drawn
-from scalelite.admin.text import MASK, host_of, read_boolean, read_multiplier, shown, url_fault
+from scalelite.admin.text import (
+    MASK,
+    host_of,
+    json_text,
+    read_boolean,
+    read_multiplier,
+    shown,
+    url_fault,
+    value_fault,
+)
 from scalelite.cluster.records import Server, ServerState
 from scalelite.store.errors import StoreError
 
@@ -61,7 +69,7 @@ async def list_servers(context: Context, call: Call) -> int:
     clear = call.has(SHOW_SECRETS) or call.rake
     if call.has(JSON):
         rows = [_as_json(server, clear=clear) for server in servers]
-        context.console.out(json.dumps(rows, indent=2, ensure_ascii=False))
+        context.console.out(json_text(rows))
     elif servers:
         cells = [_cells(server, clear=clear) for server in servers]
         headers = HEADERS if clear else HEADERS[:-1]
@@ -118,6 +126,13 @@ def _as_json(server: Server, *, clear: bool) -> dict[str, Any]:
     }
 
 
+def check_values(secret: str | None, tag: str | None) -> None:
+    """Raise Failed for a secret or a tag that no server may have."""
+    fault = value_fault("Secret", secret or "") or value_fault("Tag", tag or "")
+    if fault is not None:
+        raise Failed(f"Error: {fault}")
+
+
 async def add_server(context: Context, call: Call) -> int:
     """Record a new server, disabled and offline."""
     console, servers = context.console, context.pool.servers
@@ -131,6 +146,7 @@ async def add_server(context: Context, call: Call) -> int:
         if not secret:
             console.err(INCOMPLETE)
             return FAILED
+    check_values(secret, call.get("tag"))
     multiplier = read_multiplier(call.get("load_multiplier"))
     if multiplier == 0:
         console.out(UNREADABLE_MULTIPLIER)

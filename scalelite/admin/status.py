@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 from scalelite.admin.table import JSON, OK, Call, Command, Context
 from scalelite.admin.tables import drawn
-from scalelite.admin.text import host_of, shown, width
+from scalelite.admin.text import host_of, json_text, shown, width
 from scalelite.cluster.records import Server
 
 HEADERS: Final = (
@@ -31,7 +30,7 @@ async def status(context: Context, call: Call) -> int:
     """One line a server, by host name."""
     servers = _by_host(await context.pool.servers.all())
     if call.has(JSON):
-        context.console.out(json.dumps([_as_json(server) for server in servers], indent=2, ensure_ascii=False))
+        context.console.out(json_text([_as_json(server) for server in servers]))
         return OK
     rows = [_cells(server) for server in servers]
     plain = "\n".join(["", *table(rows)])

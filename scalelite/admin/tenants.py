@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
@@ -20,7 +19,7 @@ from scalelite.admin.table import (
     Failed,
     Flag,
 )
-from scalelite.admin.text import MASK, read_boolean, shown
+from scalelite.admin.text import MASK, json_text, read_boolean, shown
 from scalelite.cluster.tenants import LRS_FIELDS, LRS_SECRETS, SettingRecord, TenantRecord, Unfit
 from scalelite.settings.variables import mask_parameters
 
@@ -90,7 +89,7 @@ async def list_tenants(context: Context, call: Call) -> int:
     tenants = await context.pool.tenants.all()
     clear = call.has(SHOW_SECRETS) or call.rake
     if call.has(JSON):
-        context.console.out(json.dumps([_as_json(t, clear=clear) for t in tenants], indent=2, ensure_ascii=False))
+        context.console.out(json_text([_as_json(t, clear=clear) for t in tenants]))
     else:
         lines = [line for tenant in tenants for line in _lines(tenant, clear=clear)]
         context.console.out("\n".join([*lines, f"Total number of tenants: {len(tenants)}"]))
@@ -204,7 +203,7 @@ async def list_settings(context: Context, call: Call) -> int:
             {"tenant": t.name, "tenant_id": t.id, "settings": [_setting_json(s, clear=clear) for s in t.settings]}
             for t in tenants
         ]
-        context.console.out(json.dumps(rows, indent=2, ensure_ascii=False))
+        context.console.out(json_text(rows))
         return OK
     for tenant in tenants:
         context.console.out(f"Tenant: {shown(tenant.name)}")

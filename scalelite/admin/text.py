@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 #: What stands for a secret that is not to be shown.
 MASK: Final = "*****"
+#: Characters of a server's URL, secret or tag, at most.
+LONGEST_VALUE: Final = 1_000
 
 _LEADING_NUMBER: Final = re.compile(r"\s*([+-]?(?:[0-9][0-9_]*)?(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9]+)?)")
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
@@ -24,6 +27,19 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, indented, for a terminal as well: what could move its cursor is escaped as JSON has it."""
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_json_character, line)) for line in lines)
+
+
+def _json_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
 def width(text: str) -> int:
@@ -53,6 +69,15 @@ def read_multiplier(text: str | None) -> float:
     return number if abs(number) < 1e15 else 0.0
 
 
+def value_fault(name: str, text: str) -> str | None:
+    """Why `text` can't be the `name` of a server, such as its secret or tag; None if it can."""
+    if not text.isprintable():
+        return f"{name} must have no control characters"
+    if len(text) > LONGEST_VALUE:
+        return f"{name} must have no more than {LONGEST_VALUE} characters"
+    return None
+
+
 def url_fault(url: str) -> str | None:
     """Why `url` can't be the API root of a BBB server; None if it can."""
     if not url.startswith(("http://", "https://")):
@@ -66,6 +91,8 @@ def url_fault(url: str) -> str | None:
         return "Server URL must have a host name or an address, and no user, after http:// or https://"
     if parts.query or parts.fragment or not (url.isascii() and url.isprintable()) or " " in url:
         return "Server URL must end with its path: no ?, no #, no blanks or letters beyond ASCII"
+    if len(url) > LONGEST_VALUE:
+        return f"Server URL must have no more than {LONGEST_VALUE} characters"
     return None
 
 

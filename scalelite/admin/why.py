@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from scalelite.admin.table import JSON, OK, Argument, Call, Command, Context, Failed
-from scalelite.admin.text import shown, width
+from scalelite.admin.text import json_text, shown, width
 from scalelite.cluster.records import Server, ServerState
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ async def why(context: Context, call: Call) -> int:
     host = servers.get(known.server_id or "")
     told = await _ask(context, meeting_id, host)
     if call.has(JSON):
-        context.console.out(json.dumps(_as_json(meeting_id, known, told, candidates), indent=2, ensure_ascii=False))
+        context.console.out(json_text(_as_json(meeting_id, known, told, candidates)))
     else:
         context.console.out("\n".join([*_lines(meeting_id, known, host, told), *_table(candidates, known.server_id)]))
     return OK

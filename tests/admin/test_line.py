@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scalelite.admin.commands import TABLE
 from scalelite.admin.line import HelpWanted, parse, rake_pieces
-from scalelite.admin.table import Argument, Call, Command, Context, Failed, Flag
+from scalelite.admin.table import Argument, Call, Command, Context, Failed, Flag, Option
 from scalelite.admin.text import read_boolean
 
 
@@ -21,7 +21,17 @@ def command(name: str, *arguments: Argument, flags: tuple[Flag, ...] = (), missi
 
 
 FAST = Flag("fast", "Be quick.", aliases=("swift",))
+
+
+def read_number(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError("a number")
+    return int(text)
+
+
+NUMBER = Option("at-most", "How many.", read_number, ("10", "20"))
 COMMANDS = (
+    Command("count", nothing, "Count.", "count --at-most 3", flags=(FAST,), options=(NUMBER,)),
     command("list", flags=(FAST,)),
     command("list:again"),
     command(
@@ -79,6 +89,7 @@ def test_rake_lists_its_tasks(asked: str) -> None:
         parse(SMALL, ["rake", asked])
     assert str(answer.value).splitlines() == [
         "rake change[id,colour,tag,on]  # Do change.",
+        "rake count                     # Count.",
         "rake list                      # Do list.",
         "rake list:again                # Do list:again.",
         "rake make[name]                # Do make.",
@@ -193,6 +204,42 @@ def test_one_bad_word_keeps_the_whole_rake_line_from_running() -> None:
         parse(SMALL, ["change[7]", "chang[8]"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("count", "--at-most", "3"),
+        ("count", "--at-most=3"),
+        ("count", "--fast", "--at-most=3"),
+        ("rake", "count", "--at-most=3"),
+        ("count[]", "--at-most=3"),
+    ],
+)
+def test_options_have_values_in_both_spellings(words: tuple[str, ...]) -> None:
+    assert one(*words).value(NUMBER) == 3
+
+
+def test_an_option_that_is_not_given_has_no_value() -> None:
+    assert one("count").value(NUMBER) is None
+    assert [call.value(NUMBER) for call in parse(SMALL, ["rake", "list", "count", "--at-most=4"])] == [None, 4]
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "status"),
+    [
+        (("count", "--at-most", "all"), "--at-most must be a number, not 'all'", 2),
+        (("rake", "count", "--at-most=all"), "--at-most must be a number, not 'all'", 1),
+        (("count", "--at-most"), "Option '--at-most' requires an argument.", 2),
+        (("rake", "count", "--at-most"), "--at-most needs a value: --at-most=AT-MOST", 1),
+        (("rake", "list", "--at-most=3"), "No such option: --at-most=3", 1),
+        (("list", "--at-most", "3"), "No such option: --at-most", 2),
+    ],
+)
+def test_an_options_value_that_makes_no_sense_is_told(words: tuple[str, ...], text: str, status: int) -> None:
+    with pytest.raises(Failed) as caught:
+        parse(SMALL, words)
+    assert (str(caught.value), caught.value.status) == (text, status)
+
+
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
 def test_help_lists_every_command_with_what_it_is_for(words: tuple[str, ...]) -> None:
     with pytest.raises(HelpWanted) as caught:
@@ -212,8 +259,8 @@ def test_help_of_a_command_shows_its_arguments_flags_and_an_example(name: str, b
     assert f"scalelite {TABLE[name].example}" in text
     for argument in TABLE[name].arguments:
         assert argument.help in text
-    for flag in TABLE[name].flags:
-        assert f"--{flag.name}" in text
+    for option in (*TABLE[name].flags, *TABLE[name].options):
+        assert f"--{option.name}" in text
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))

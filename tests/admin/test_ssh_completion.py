@@ -14,7 +14,10 @@ from scalelite.admin.ssh.keys import Role
 from scalelite.admin.ssh.session import for_role, permitted
 from scalelite.admin.table import SHOW_SECRETS, Argument, Call, Command, Context, Failed, Flag
 from tests.admin.desk import Desk, hold_meetings
+from tests.admin.recordings_desk import Shelf, shelf
 from tests.balancer import Balancer
+
+__all__ = ["shelf"]
 
 
 async def nothing(_context: Context, _call: Call) -> int:
@@ -52,6 +55,31 @@ async def test_commands_and_flags_are_offered(desk: Desk) -> None:
     assert await offered(desk, "nonsense ") == []
     assert await offered(desk, "status ") == []
     assert await offered(desk, "other ") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_options_and_their_values_are_offered(balancer: Balancer, desk: Desk) -> None:
+    await balancer.parts.tenants.add("t9", "school", "secret")
+    assert await offered(desk, "recordings:list --st") == ["--state"]
+    assert await offered(desk, "recordings:list --state pro") == ["processed", "processing"]
+    assert await offered(desk, "recordings:list --tenant ") == ["t9"]
+    assert await offered(desk, "recordings:list --limit ") == []
+    assert await offered(desk, "recordings:list --state published ") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_database_no_recordings_are_offered(desk: Desk) -> None:
+    assert await offered(desk, "recordings:info ") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_recordings_are_offered_by_the_beginning_of_their_ids(shelf: Shelf) -> None:
+    for record_id in ("a-1", "a-2", "a_3", "b-1"):
+        await shelf.add(record_id, files=False)
+    await shelf.add("a-4", files=False, formats=(), state="deleted")
+    assert await offered(shelf.desk, "recordings:info a-") == ["a-1", "a-2"]
+    assert await offered(shelf.desk, "recordings:delete a-1 a_") == ["a_3"]
+    assert await offered(shelf.desk, "recordings:delete a-1:") == ["a-1:a-2", "a-1:a_3", "a-1:b-1"]
 
 
 @pytest_twisted.ensureDeferred

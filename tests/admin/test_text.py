@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from scalelite.admin.text import host_of, read_boolean, read_multiplier, shown, url_fault, width
+from scalelite.admin.text import (
+    LONGEST_VALUE,
+    host_of,
+    json_text,
+    read_boolean,
+    read_multiplier,
+    shown,
+    url_fault,
+    value_fault,
+    width,
+)
 
 
 @pytest.mark.parametrize(
@@ -124,3 +136,34 @@ def test_booleans_are_read_as_what_they_say(text: str, value: bool) -> None:
 def test_what_is_no_boolean_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="true or false"):
         read_boolean(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "zwölf", "\x1b[31m", "\x9b31m", "\x7f", "a\nb", "\u202eevil", "\ud800", "\U000e0041", "\u2028"]
+)
+def test_json_for_a_terminal_says_the_same_and_holds_no_control_characters(text: str) -> None:
+    told = json_text({"name": [text]})
+    assert json.loads(told) == {"name": [text]}
+    assert all(line.isprintable() for line in told.split("\n"))
+
+
+@pytest.mark.parametrize("text", ["", "secret", "ein Geheimnis", "x" * LONGEST_VALUE])
+def test_text_of_a_line_can_be_a_servers(text: str) -> None:
+    assert value_fault("Tag", text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("\x1b]0;title\x07", "Tag must have no control characters"),
+        ("a\nb", "Tag must have no control characters"),
+        ("a\x9bb", "Tag must have no control characters"),
+        ("x" * (LONGEST_VALUE + 1), "Tag must have no more than 1000 characters"),
+    ],
+)
+def test_text_that_no_line_could_show_can_not(text: str, fault: str) -> None:
+    assert value_fault("Tag", text) == fault
+
+
+def test_a_url_has_an_end() -> None:
+    assert url_fault("https://h/" + "a" * LONGEST_VALUE) == "Server URL must have no more than 1000 characters"

@@ -49,6 +49,8 @@ def complete(tmp_path: Path, line: str, wordbreaks: str) -> list[str]:
         ("scalelite status --j", "", ["--json"]),
         ("scalelite servers:panic s1 t", "", ["true"]),
         ("scalelite help wat", "", ["watch"]),
+        ("scalelite recordings:list --st", "", ["--state"]),
+        ("scalelite recordings:list --state unp", "", ["unpublished"]),
         ("scalelite nonsense x", "", []),
         ("scalelite completion z", "", ["zsh"]),
     ],

@@ -1,4 +1,4 @@
-"""What a line may go on with: commands, their flags, and ids of servers, tenants and meetings out of the store."""
+"""What a line may go on with: commands, their options, and ids of servers, tenants, meetings and recordings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import itertools
 import shlex
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final, cast
 
 from twisted.internet.defer import Deferred, TimeoutError
 
 from scalelite.admin.ssh.terminal import Completion
-from scalelite.admin.table import Argument, Command, Pool
+from scalelite.admin.table import Argument, Command, Failed, Pool
 from scalelite.admin.text import read_boolean
 from scalelite.cluster.records import Meeting
 from scalelite.store.errors import StoreError
@@ -78,7 +79,7 @@ class Completer:
             return ()
         try:
             ids = await Deferred.fromCoroutine(self._ids(what, word)).addTimeout(PATIENCE, self._pool.clock)
-        except (StoreError, TimeoutError):
+        except (Failed, StoreError, TimeoutError):
             return ()
         return [shlex.quote(text) for text in ids if text.isprintable()]
 
@@ -87,7 +88,15 @@ class Completer:
             return [server.id for server in await self._pool.servers.all()]
         if what == "tenant":
             return [tenant.id for tenant in await self._pool.tenants.all()]
+        if what == "recording":
+            return await self._recording_ids(prefix)
         return await self._meeting_ids(prefix)
+
+    async def _recording_ids(self, prefix: str) -> list[str]:
+        desk = self._pool.recordings
+        from scalelite.recordings.overview import ids_beginning_with
+
+        return await desk.database.read(partial(ids_beginning_with, prefix=prefix, limit=MOST))
 
     async def _meeting_ids(self, prefix: str) -> list[str]:
         ids: list[str] = []
@@ -102,9 +111,9 @@ class Completer:
 
 
 def id_of(command: Command, argument: Argument) -> str | None:
-    """Of what an argument is the id: "server", "tenant", "meeting", or None if it is no id of these."""
+    """Of what an argument is the id: "server", "tenant", "meeting", "recording", or None if it is no id of these."""
     room = command.name.partition(":")[0]
-    for what in ("server", "tenant", "meeting"):
+    for what in ("server", "tenant", "meeting", "recording"):
         if argument.name.startswith(what) or (room == f"{what}s" and argument.name in _IDS):
             return what
     return None
