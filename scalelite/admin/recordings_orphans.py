@@ -39,7 +39,7 @@ async def orphans(context: Context, call: Call) -> int:
     mendable = [orphan for orphan in census.orphans if orphan.fix is not None]
     fixed: set[Orphan] = set()
     if call.has(FIX) and mendable:
-        if not call.has(JSON):
+        if not (call.has(JSON) or call.has(YES)):
             console.out("\n".join(_line(orphan) for orphan in mendable))
         question = f"WARNING: You are trying to mend {counted(len(mendable), 'thing')}, as shown."
         refused = await confirm(console, question, agreed=call.has(YES), piped=call.rake)
