@@ -14,6 +14,11 @@ from lxml import etree
 #: Bytes. The longest ones list some thousand slides.
 MAX_SIZE: Final = 8 * 1024 * 1024
 MAX_TAGS: Final = 200_000
+#: Characters of a meeting's id (as in BBB), of a key of metadata and of a tenant's id. All are in indexes, and no entry
+#: of an index can be longer than 2,704 bytes in PostgreSQL.
+MAX_MEETING_ID: Final = 256
+MAX_KEY: Final = 400
+MAX_TENANT_ID: Final = 255
 
 #: What record ids and formats are made of; they become parts of paths.
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -75,7 +80,7 @@ def read_metadata(document: bytes) -> FormatMetadata:
     playback = _child(root, "playback")
     return FormatMetadata(
         record_id=_path_name(root, "id", "id"),
-        meeting_id=_required(meta, "meetingId", "meta/meetingId"),
+        meeting_id=_short(_required(meta, "meetingId", "meta/meetingId"), MAX_MEETING_ID, "meta/meetingId"),
         name=_text(meta, "meetingName"),
         published=_published(root),
         state=_state(root),
@@ -199,8 +204,15 @@ def _meta(meta: etree._Element) -> dict[str, str]:
     for element in meta.iterchildren(tag=etree.Element):
         key = etree.QName(element).localname
         if key not in _COLUMNS and not PRIVATE_KEY.fullmatch(key.lower()):
-            found[key] = _content(element)
+            found[_short(key, MAX_KEY, "meta has a name that")] = _content(element)
+    _short(found.get("tenant-id", ""), MAX_TENANT_ID, "meta/tenant-id")
     return found
+
+
+def _short(text: str, limit: int, where: str) -> str:
+    if len(text) > limit:
+        raise BadMetadata(f"its {where} is longer than {limit} characters")
+    return text
 
 
 def _link(playback: etree._Element) -> str | None:

@@ -15,6 +15,7 @@ from sqlalchemy import delete, text, update
 from scalelite.recordings import importer as importer_module
 from scalelite.recordings.database import DatabaseUnavailable
 from scalelite.recordings.importer import Result
+from scalelite.recordings.metadata_xml import MAX_KEY, MAX_MEETING_ID, MAX_TENANT_ID
 from scalelite.recordings.recording_rows import remember_import
 from scalelite.recordings.spool import fingerprint
 from scalelite.recordings.storage import StorageError
@@ -233,6 +234,15 @@ def test_every_sort_of_text_is_stored_as_it_is(site: Site) -> None:
     site.run(recording({"presentation": metadata_xml(meeting_id=text, name=text, meta={"k": text})}))
     assert (site.recording["meeting_id"], site.recording["name"], site.meta) == (text, text, {"k": text})
     assert [notice["meeting_id"] for notice in site.notices] == [text]
+
+
+def test_the_longest_ids_and_names_fit_into_every_index(site: Site) -> None:
+    # Of four bytes each, and nothing that an index could make shorter.
+    noise = "".join(chr(0x10000 + number * 7919 % 0xEFFF) for number in range(MAX_KEY))
+    meta = {noise: noise, "tenant-id": noise[:MAX_TENANT_ID]}
+    site.run(recording({"presentation": metadata_xml(meeting_id=noise[:MAX_MEETING_ID], meta=meta)}))
+    assert site.meta == meta
+    assert [notice["tenant_id"] for notice in site.notices] == [noise[:MAX_TENANT_ID]]
 
 
 def test_text_tracks_that_were_uploaded_stay_with_the_player(site: Site) -> None:

@@ -182,6 +182,10 @@ def without(name: str) -> bytes:
         (metadata_xml(fields={"start_time": "yesterday"}), "its start_time is no time"),
         (metadata_xml(fields={"end_time": "9" * 18}), "its end_time is out of range"),
         (metadata_xml(fields={"participants": "3000000000"}), "its participants is out of range"),
+        # What no index of PostgreSQL takes would look like a failure of the database, and hold up all other tars.
+        (metadata_xml(meeting_id="m" * 257), "its meta/meetingId is longer than 256 characters"),
+        (metadata_xml(meta={"k" * 401: "v"}), "its meta has a name that is longer than 400 characters"),
+        (metadata_xml(meta={"tenant-id": "t" * 256}), "its meta/tenant-id is longer than 255 characters"),
         (metadata_xml(playback={"duration": "long"}), "its playback/duration is no number"),
         (metadata_xml(playback={"duration": "9" * 19}), "its playback/duration is out of range"),
         (metadata_xml(playback={"link": "/playback/x"}), "its playback/link is no absolute"),
