@@ -20,6 +20,7 @@ from tests.api.support import RawAnswer, connect, exchange, responses, running
 from tests.balancer import Answer, Balancer
 from tests.integration.nginx import Nginx
 from tests.recordings.playable import add_recording, put_file
+from tests.recordings.uploading import claims, sign
 
 pytestmark = pytest.mark.integration
 
@@ -332,3 +333,23 @@ async def test_https_gets_secure_links_and_cookies(tmp_path: Path, sqlite_url: s
         assert answer.status == 307
         assert answer.headers["Location"] == "https://b.example.com/playback/video/2.3/closed"
         assert answer.headers["Set-Cookie"].endswith("path=/video/closed; secure; httponly; samesite=none")
+
+
+@pytest_twisted.ensureDeferred
+async def test_upload_of_any_size_goes_through(tmp_path: Path, sqlite_url: str) -> None:
+    content = bytes(70 * 1024 * 1024)  # more than other bodies may have
+    spool = tmp_path / "spool"
+    async with cinema_with(
+        tmp_path, sqlite_url, "scalelite.conf", upload_enabled=True, recording_spool_dir=spool
+    ) as cinema:
+        await cinema.balancer.parts.servers.add("s7", "https://bbb7.example.com/bigbluebutton/api", "of seven")
+        token = "Bearer " + sign(claims(content, R, "s7"), "of seven")
+        base = {"Tus-Resumable": "1.0.0", "Authorization": token}
+        place = f"http://127.0.0.1:{cinema.nginx.port}/scalelite/uploads"
+        begun = await cinema.balancer.request("POST", place, headers={**base, "Upload-Length": str(len(content))})
+        assert begun.code == 201, begun
+        path = begun.location.partition("/scalelite/uploads")[2]
+        piece = {**base, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        done = await cinema.balancer.request("PATCH", place + path, body=content, headers=piece)
+        assert done.code == 204, done
+        assert (spool / f"{R}.tar").stat().st_size == len(content)
