@@ -10,7 +10,7 @@ import attrs
 import yaml
 
 from scalelite.admin.table import Failed
-from scalelite.admin.text import url_fault, value_fault
+from scalelite.admin.text import LONGEST_VALUE, url_fault, value_fault
 from scalelite.cluster.operations.sync import Wanted
 from scalelite.cluster.records import Server, ServerState
 
@@ -128,9 +128,9 @@ def _wanted(server_id: str, params: Node) -> Wanted:
     if url_fault(url) is not None:
         raise fault(f"has invalid url={url}")
     tag = _text(given, "tag") or ""
-    broken = value_fault("a secret, which", secret or "") or value_fault("a tag, which", tag)
-    if broken is not None:
-        raise fault(f"has {broken}")
+    for name, value in (("secret", secret or ""), ("tag", tag)):
+        if len(value) > LONGEST_VALUE:
+            raise fault(f"has a {name} of more than {LONGEST_VALUE} characters")
     enabled = given.get("enabled")
     return Wanted(
         server_id,

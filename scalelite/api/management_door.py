@@ -68,7 +68,7 @@ class Door:
         if not matches or abs(self._now() - int(time)) > WINDOW:
             raise ChecksumError
         # A listing may be asked for again; a change counts once.
-        if request.method == b"POST" and not await self._signatures.spend(signed, 2 * WINDOW + 1):
+        if request.method not in (b"GET", b"HEAD") and not await self._signatures.spend(signed, 2 * WINDOW + 1):
             raise ChecksumError
 
 

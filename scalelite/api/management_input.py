@@ -9,7 +9,7 @@ import attrs
 import orjson
 
 from scalelite.admin.table import Actor
-from scalelite.admin.text import read_boolean, read_multiplier
+from scalelite.admin.text import read_boolean, read_multiplier, value_fault
 from scalelite.api.bodies import media_type
 from scalelite.api.site import Request
 from scalelite.bbb import query
@@ -117,14 +117,15 @@ def as_text(value: object) -> str | None:
 def printable(name: str, value: object) -> str | None:
     """A text that is to be stored, without blanks around it; None if it is absent.
 
-    Raises Refusal for what no line could show.
+    Raises Refusal for what no line could show, or is longer than such a text can be.
     """
     text = as_text(value)
     if text is None:
         return None
     text = text.strip()
-    if not text.isprintable():
-        raise Refusal(400, f"{name} must have no control characters")
+    fault = value_fault(name, text)
+    if fault is not None:
+        raise Refusal(400, fault)
     return text
 
 

@@ -87,6 +87,18 @@ async def test_tag_is_set_or_removed(
     assert (await fields(balancer)).get("tag") == stored
 
 
+@pytest.mark.parametrize("words", [("servers:tag", "s1", "a\x1bb"), ("servers:update", "s1", "-", "2.0", "a\x1bb")])
+@pytest_twisted.ensureDeferred
+async def test_a_tag_with_control_characters_changes_nothing(
+    balancer: Balancer, desk: Desk, words: tuple[str, ...]
+) -> None:
+    await balancer.parts.servers.add("s1", URL, "old", 1.0, "gold")
+    before = await fields(balancer)
+    told = await desk.run(*words)
+    assert (told.status, told.err) == (1, "Error: Tag must have no control characters\n")
+    assert await fields(balancer) == before
+
+
 @pytest.mark.parametrize("name", ["servers:update", "servers:loadMultiplier", "servers:tag"])
 @both
 @pytest_twisted.ensureDeferred

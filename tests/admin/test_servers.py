@@ -102,6 +102,14 @@ async def test_a_stored_tag_cannot_forge_a_line_of_the_listing(balancer: Balance
 # servers:add
 
 
+@pytest.mark.parametrize("words", [["servers", "--json", "--show-secrets"], ["status", "--json"], ["servers:\x1b[1m"]])
+@pytest_twisted.ensureDeferred
+async def test_no_control_characters_reach_a_terminal(balancer: Balancer, desk: Desk, words: list[str]) -> None:
+    await balancer.parts.servers.add("s1", URL, "\x9b31m", 1.0, "\x1b]0;title\x07\u202e\x7f")
+    told = await desk.run(*words)
+    assert all(line.isprintable() for line in (told.out + told.err).split("\n"))
+
+
 @both
 @pytest_twisted.ensureDeferred
 async def test_an_added_server_is_disabled_and_offline(balancer: Balancer, desk: Desk, spelling: str) -> None:
@@ -153,6 +161,9 @@ async def test_an_unreadable_multiplier_becomes_one_with_a_warning(
             1,
             "Error: Server URL must have a host name or an address, and no user, after http:// or https://\n",
         ),
+        (["servers:add", URL, "a\x1b[31m"], 1, "Error: Secret must have no control characters\n"),
+        (["servers:add", URL, "s", "1", "a\nb"], 1, "Error: Tag must have no control characters\n"),
+        ([f"servers:add[{URL},s,1,{'g' * 1001}]"], 1, "Error: Tag must have no more than 1000 characters\n"),
     ],
 )
 @pytest_twisted.ensureDeferred

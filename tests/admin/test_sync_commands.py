@@ -37,6 +37,10 @@ def named(*server_ids: str) -> str:
         ("servers:\n  a:\n    secret: x\n    load_multiplier: 0\n", "Server id=a has invalid load_multiplier=0"),
         ("servers:\n  a:\n    secret: x\n    load_multiplier: .nan\n", "Server id=a has invalid load_multiplier=.nan"),
         ("servers:\n  a:\n    secret: x\n    url: ftp://a\n", "Server id=a has invalid url=ftp://a"),
+        (
+            f"servers:\n  a:\n    secret: s\n    tag: {'g' * 1001}\n",
+            "Server id=a has a tag of more than 1000 characters",
+        ),
         ("servers:\n  a: &x\n    secret: s\n  b: *x\n", "Invalid YAML document: aliases are not allowed"),
         (
             "servers:\n  ok:\n    secret: x\n  a:\n    secret: x\n    zoo: 1\n",

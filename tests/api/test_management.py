@@ -127,6 +127,8 @@ async def test_an_added_server_is_stored_as_scalelite_does(
         ({**NEW, "url": "http://b6/a\r\npi"}, 400, None),
         ({**NEW, "secret": "k\r\nSET"}, 400, "secret must have no control characters"),
         ({**NEW, "tag": "a\x00b"}, 400, "tag must have no control characters"),
+        ({**NEW, "secret": "k" * 1001}, 400, "secret must have no more than 1000 characters"),
+        ({**NEW, "tag": "g" * 1001}, 400, "tag must have no more than 1000 characters"),
         ({**NEW, "load_multiplier": True}, 400, "Load-multiplier must be a number"),
         ({**NEW, "load_multiplier": [2]}, 400, "Load-multiplier must be a number"),
         ({**NEW, "load_multiplier": -1}, 400, "Load-multiplier must not be negative"),

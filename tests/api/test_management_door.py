@@ -291,6 +291,14 @@ async def test_a_change_counts_once_and_a_listing_as_often_as_asked(rest: Rest) 
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_spelling_of_the_method_makes_a_signed_change_twice(rest: Rest) -> None:
+    now = time.time()
+    answers = [await rest.hmac_signed("Post", "addServer", "", BODY, at=now) for _ in range(2)]
+    assert answers[1].key in ("checksumError", "unsupportedRequest")
+    assert len(await rest.balancer.parts.servers.all()) <= 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_forged_signature_is_not_saved_by_a_good_checksum(rest: Rest) -> None:
     headers = {"X-Scalelite-Time": str(int(time.time())), "X-Scalelite-Signature": "0" * 64}
     assert refused(await rest.get("getServers", **headers), "checksumError")
