@@ -196,7 +196,20 @@ def migration(check: bool, rounds: int, quick: bool, kept: Path | None) -> None:
 @click.option("--readme", is_flag=True, help="Put the tables into bench/README.md.")
 def everything(check: bool, rounds: int, seconds: int, readme: bool) -> None:
     """All comparisons, one after another."""
-    from bench import administration, flat, getmeetings, memory, panic, poll, requests, start
+    from bench import (
+        administration,
+        flat,
+        getmeetings,
+        imports,
+        memory,
+        migration,
+        panic,
+        poll,
+        recordings,
+        requests,
+        start,
+        streamed,
+    )
 
     def tables() -> Iterator[tuple[str, list[Figure]]]:
         yield from requests.measure(rounds, seconds)
@@ -207,6 +220,10 @@ def everything(check: bool, rounds: int, seconds: int, readme: bool) -> None:
         yield from start.measure(rounds)
         yield from administration.measure(rounds)
         yield from panic.measure(rounds)
+        yield from recordings.measure(rounds, seconds)
+        yield from streamed.measure(rounds)
+        yield from imports.measure(rounds)
+        yield from migration.measure(rounds)
 
     show(tables(), check, keep=readme)
 

@@ -43,9 +43,14 @@ def scalelite_database(postgres: PostgreSQL, layout: data.Layout) -> str:
 
 
 def adopted_database(postgres: PostgreSQL, layout: data.Layout) -> str:
-    """The name of the same database after its migration; made unless it is there."""
+    """The name of the same database after its migration; made unless it is there.
+
+    One that was kept by an earlier version is brought to the present one.
+    """
     name = f"adopted-{layout.count}"
-    if not postgres.has(name):
+    if postgres.has(name):
+        Upgrade(postgres.url(name), timeout=60).run()
+    else:
         postgres.create(f"{name}-unfinished", scalelite_database(postgres, layout))
         say(f"migrating {layout.count:,} recordings")
         Upgrade(postgres.url(f"{name}-unfinished"), timeout=60).run()

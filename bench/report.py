@@ -12,7 +12,22 @@ from pathlib import Path
 
 import attrs
 
-LIBRARIES = ("Twisted", "klein", "treq", "lxml", "orjson", "txredisapi", "hiredis", "pyOpenSSL", "attrs")
+from bench.postgres import binaries
+from bench.processes import BenchError
+
+LIBRARIES = (
+    "Twisted",
+    "klein",
+    "treq",
+    "lxml",
+    "orjson",
+    "txredisapi",
+    "hiredis",
+    "pyOpenSSL",
+    "attrs",
+    "SQLAlchemy",
+    "psycopg",
+)
 
 
 @attrs.frozen
@@ -57,7 +72,7 @@ def surroundings() -> str:
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     model = cpu[1] if cpu else platform.machine()
     return (
-        f"Python {platform.python_version()}, {', '.join(versions)}, {_redis_version()}, {_wrk_version()}; "
+        f"Python {platform.python_version()}, {', '.join(versions)}, {_redis_version()}, {_postgres_version()}, {_wrk_version()}; "
         f"{os.cpu_count()} cores ({model}), Linux {platform.release().partition('-')[0]}."
     )
 
@@ -65,6 +80,15 @@ def surroundings() -> str:
 def _redis_version() -> str:
     text = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
     return "redis-server " + text.partition("v=")[2].split()[0]
+
+
+def _postgres_version() -> str:
+    try:
+        program = binaries() / "postgres"
+    except BenchError:
+        return "no PostgreSQL"
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return "PostgreSQL " + text.split()[2]
 
 
 def _wrk_version() -> str:
