@@ -23,7 +23,7 @@ RECORDING_READY = ("meta_bn-recording-ready-url", "meta_bbb-recording-ready-url"
 """Names of the parameter, the first one present counts."""
 
 MEETING_ENDED = "meta_endcallbackurl"
-"""In any letter case: BBB takes names of metadata in lower case."""
+# All of them in any letter case: BBB takes names of metadata in lower case.
 
 ANALYTICS_PATH = "/bigbluebutton/api/analytics_callback"
 MEETING_ENDED_PATH = "/bigbluebutton/api/meeting_ended"
@@ -137,12 +137,14 @@ class CallbackRewriter:
         """
         self._rewrite_end(params, tenant)
         analytics = recording_ready = None
-        if ANALYTICS in params:
-            analytics = params[ANALYTICS] or ""
+        reports = _spellings(params, ANALYTICS)
+        if reports:
+            analytics = params[reports[0]] or ""
             host = f"{tenant.name}.{self.url_host}" if tenant else self.url_host
             if self.url_host:
-                params[ANALYTICS] = f"https://{host}{ANALYTICS_PATH}"
-        present = [name for name in RECORDING_READY if name in params]
+                for name in reports:
+                    params[name] = f"https://{host}{ANALYTICS_PATH}"
+        present = [spelled for name in RECORDING_READY for spelled in _spellings(params, name)]
         if present:
             recording_ready = params[present[0]] or ""
             for name in present:
@@ -154,7 +156,12 @@ class CallbackRewriter:
     def _rewrite_end(self, params: Params, tenant: Tenant | None) -> None:
         if self.ends is None:
             return
-        for name in [name for name in params if name.lower() == MEETING_ENDED]:
+        for name in _spellings(params, MEETING_ENDED):
             url = (params[name] or "").strip()
             if url.lower().startswith(("http://", "https://")) and len(url) <= MAX_END_URL:
                 params[name] = self.ends.wrapped(url, params["meetingID"] or "", tenant)
+
+
+def _spellings(params: Params, name: str) -> list[str]:
+    """The parameters of that name, in whatever letter case; the usual one first."""
+    return sorted((spelled for spelled in params if spelled.lower() == name), key=lambda spelled: spelled != name)

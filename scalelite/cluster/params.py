@@ -11,6 +11,8 @@ from scalelite.cluster.records import Tenant
 Params = dict[str, str | None]
 
 SERVER_TAG = "meta_server-tag"
+TENANT_METADATA = frozenset(("meta_tenant-id", "meta_tenant-name"))
+"""What meetings and recordings are known by as a tenant's; never taken from a client."""
 NEVER_FORWARDED = frozenset(("checksum", "format", "controller", "action"))
 """Signed anew, or names that Scalelite loses to its framework and a backend therefore never saw."""
 

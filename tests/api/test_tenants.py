@@ -151,6 +151,16 @@ async def test_a_meeting_belongs_to_the_tenant_that_created_it() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_spelling_of_the_metadata_gives_a_meeting_to_another_tenant() -> None:
+    async with running(multitenancy_enabled=True) as balancer:
+        tenants = await Tenants.of(balancer)
+        forged = {"meta_tenant-id": "x", "meta_Tenant-ID": "id-of-two", "META_TENANT-NAME": "two", "meta_topic": "y"}
+        await tenants.create("one.lb.example", **forged)
+        sent = {name: value for name, value in the_call(balancer, "create").query.items() if "meta" in name.lower()}
+        assert sent == {"meta_topic": "y", "meta_tenant-id": "id-of-one", "meta_tenant-name": "one"}
+
+
+@pytest_twisted.ensureDeferred
 async def test_nobody_reaches_another_tenants_meeting_by_any_action() -> None:
     async with running(multitenancy_enabled=True) as balancer:
         tenants = await Tenants.of(balancer)

@@ -32,6 +32,14 @@ OURS = "https://lb.example/bigbluebutton/api/analytics_callback"
         ({CANVAS: "c", BBB: "b"}, {}, CallbackURLs(recording_ready="b")),
         ({BN: "", BBB: "b"}, {}, CallbackURLs(recording_ready="")),
         ({ANALYTICS: "a", BBB: "b", "x": "1"}, {ANALYTICS: OURS, "x": "1"}, CallbackURLs("b", "a")),
+        # BBB takes the names in any letter case.
+        ({"meta_Analytics-Callback-URL": "a"}, {"meta_Analytics-Callback-URL": OURS}, CallbackURLs(analytics="a")),
+        (
+            {ANALYTICS.upper(): "a", ANALYTICS: "b"},
+            {ANALYTICS.upper(): OURS, ANALYTICS: OURS},
+            CallbackURLs(analytics="b"),
+        ),
+        ({"meta_BBB-Recording-Ready-Url": "b"}, {}, CallbackURLs(recording_ready="b")),
     ],
 )
 def test_callback_urls_are_kept_and_the_analytics_url_is_replaced_by_ours(

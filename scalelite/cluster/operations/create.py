@@ -15,7 +15,7 @@ from scalelite.bbb.xml import Answer
 from scalelite.cluster.callbacks import CallbackRewriter
 from scalelite.cluster.operations.lrs import LRSPayloads
 from scalelite.cluster.operations.relay import relayable
-from scalelite.cluster.params import SERVER_TAG, ParamPolicy, Params, limited_duration
+from scalelite.cluster.params import SERVER_TAG, TENANT_METADATA, ParamPolicy, Params, limited_duration
 from scalelite.cluster.placement import parse_tags
 from scalelite.cluster.records import CallbackURLs, Meeting, Tenant
 from scalelite.cluster.voice_bridge import candidates
@@ -177,6 +177,9 @@ class MeetingCreator:
             sent["moderatorPW"] = meeting.moderator_pw
         sent["voiceBridge"] = meeting.voice_bridge
         if tenant:
+            for name in [name for name in sent if name.lower() in TENANT_METADATA]:
+                # BBB takes them in any letter case, and the last one of them counts.
+                del sent[name]
             sent["meta_tenant-id"] = tenant.id
             sent["meta_tenant-name"] = tenant.name
         if host.tag:
