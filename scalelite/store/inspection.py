@@ -21,10 +21,14 @@ _GLOB: Final = re.compile(r"[*?\[\]\\]")
 _SERVERS: Final = _looking("inspect_servers")
 _MEETINGS: Final = _looking("inspect_meetings")
 _RECORDS: Final = _looking("inspect_records")
+_LEFTOVERS: Final = _looking("inspect_leftovers")
 _MEND_SERVER: Final = _looking("mend_server")
 _MEND_TENANT: Final = _looking("mend_tenant")
+_MEND_SETTING: Final = _looking("mend_setting")
 _MEND_MEETING: Final = _looking("mend_meeting")
 _EXPLAIN: Final = script("explain_meeting")
+#: Names of keys that removed servers and tenants may have left: a server's is its bare id.
+_LEFT: Final = re.compile(r"tenant_settings?:.*|[^:]+", re.DOTALL)
 
 
 @attrs.frozen
@@ -100,6 +104,23 @@ class InspectionStore:
                 break
         return sorted(found, key=_order)
 
+    async def leftovers(self) -> list[Problem]:
+        """What Scalelite has left of removed servers and tenants, by id: it deletes neither counters nor settings."""
+        found: set[Problem] = set()
+        prefix = self._keys[0]
+        pattern = _GLOB.sub(r"\\\g<0>", prefix) + "*"
+        cursor = "0"
+        while True:
+            cursor, keys = await self._redis.call("SCAN", cursor, "MATCH", pattern, "COUNT", SLICE)
+            names = [key.removeprefix(prefix) for key in keys if isinstance(key, str)]
+            names = [name for name in names if _LEFT.fullmatch(name)]
+            if names:
+                rows = await self._redis.run(_LEFTOVERS, self._keys, names)
+                found.update(Problem(*row) for row in rows)
+            if cursor == "0":
+                break
+        return sorted(found, key=_order)
+
     async def mend_server(self, server_id: str) -> int:
         """Mend what can be mended of a server; how many things."""
         mended: int = await self._redis.run(_MEND_SERVER, self._keys, (server_id,))
@@ -108,6 +129,11 @@ class InspectionStore:
     async def mend_tenant(self, tenant_id: str) -> int:
         """Mend a tenant; how many things."""
         mended: int = await self._redis.run(_MEND_TENANT, self._keys, (tenant_id,))
+        return mended
+
+    async def mend_setting(self, setting_id: str) -> int:
+        """Remove a setting if its tenant has no record; how many things."""
+        mended: int = await self._redis.run(_MEND_SETTING, self._keys, (setting_id,))
         return mended
 
     async def mend_meeting(self, meeting_id: str, ttl: int) -> int:

@@ -59,6 +59,13 @@ async def test_a_sound_pool_has_nothing_wrong(balancer: Balancer, desk: Desk) ->
         (["HSET", "server:s1", "foo", "1"], "server s1 has the field foo, which Scalelite refuses", True),
         (["HDEL", "server:s1", "url"], "server s1 has a record without URL", False),
         (["SADD", "tenants", "t"], "tenant t is listed, and has no record", True),
+        (["HSET", "ghost", "healthy_counter", "0"], "server ghost has counters of polls, and no record", True),
+        (["SADD", "tenant_settings:t", "x"], "tenant t has settings, and no record", True),
+        (
+            ["HSET", "tenant_setting:x", "param", "a", "value", "b", "override", "true", "tenant_id", "t"],
+            "setting x is of tenant t, which does not exist",
+            True,
+        ),
         (["SADD", "meetings", "ghost"], "meeting ghost is listed, and has no record", True),
         (["HSET", "meeting:m1", "server_id", "gone"], "meeting m1 is on server gone, which does not exist", True),
         (["HSET", "meeting:m1", "foo", "1"], "meeting m1 has the field foo, which Scalelite refuses", True),
@@ -88,6 +95,39 @@ async def test_damage_is_found_and_mended(
         assert (await desk.run("doctor")).out == "Nothing is wrong\n"
     else:
         assert mended.status == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_in_use_is_not_left_over(balancer: Balancer, desk: Desk) -> None:
+    await hold_meetings(balancer, "m1")
+    await balancer.parts.tenants.add("t", "school", "s")
+    await balancer.parts.tenants.add_setting("x", "t", "logo", "l", override=False)
+    for command in (
+        ("HSET", "s1", "healthy_counter", "0", "unhealthy_counter", "1"),
+        ("HSET", "somebodys", "healthy_counter", "0", "else", "1"),
+        ("SET", "text", "healthy_counter"),
+    ):
+        await balancer.redis(command[0], balancer.key(command[1]), *command[2:])
+    before = await everything(balancer)
+    assert (await desk.run("doctor", "--fix")).out == "Nothing is wrong\n"
+    after = await everything(balancer)
+    assert {key: value for key, value in after.items() if not key.endswith("audit")} == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_scalelite_leaves_of_removed_servers_and_tenants_is_removed(balancer: Balancer, desk: Desk) -> None:
+    await balancer.redis("HSET", balancer.key("ghost"), "healthy_counter", "0", "unhealthy_counter", "1")
+    await balancer.redis("ZADD", balancer.key("server_load"), "1", "ghost")
+    await balancer.redis("SADD", balancer.key("tenant_settings:t"), "x")
+    await balancer.redis("HSET", balancer.key("tenant_setting:x"), "param", "a", "tenant_id", "t")
+    assert (await desk.run("doctor", "--fix")).out == (
+        "server ghost has counters of polls, and no record: fixed\n"
+        "server ghost has an entry in server_load that is stale: fixed\n"
+        "tenant t has settings, and no record: fixed\n"
+        "setting x is of tenant t, which does not exist: fixed\n"
+    )
+    left = {name.removeprefix(balancer.key("")) for name in await everything(balancer)}
+    assert {name for name in left if not name.startswith("balancer:")} == set()
 
 
 @pytest_twisted.ensureDeferred
@@ -183,6 +223,7 @@ async def test_an_examination_without_time_mends_nothing_and_says_so(balancer: B
     assert result.out.splitlines() == [
         "servers' records not looked at: the time was up",
         "meetings' records not looked at: the time was up",
+        "leftovers not looked at: the time was up",
         "numbers not looked at: the time was up",
         "poller not looked at: the time was up",
         "Redis' clock not looked at: the time was up",
@@ -206,8 +247,8 @@ class Slowing:
 @pytest.mark.parametrize(
     ("deadline", "left", "problem"),
     [
-        (2.5, ["ghost2"], "were not all mended: the time was up"),
-        (3.5, [], "were mended, and not looked at again: the time was up"),
+        (3.5, ["ghost2"], "were not all mended: the time was up"),
+        (4.5, [], "were mended, and not looked at again: the time was up"),
     ],
 )
 @pytest_twisted.ensureDeferred

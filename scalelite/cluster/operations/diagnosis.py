@@ -57,6 +57,9 @@ _KINDS: Final = MappingProxyType(
         "server_offline": ("server", "is offline", None),
         "tenant_gone": ("tenant", "is listed, and has no record", "takes it off the list"),
         "tenant_field": ("tenant", "has the field {}, which Scalelite refuses", "removes the field"),
+        "counters_left": ("server", "has counters of polls, and no record", "removes the counters"),
+        "settings_left": ("tenant", "has settings, and no record", "removes the list of them"),
+        "setting_left": ("setting", "is of tenant {}, which does not exist", "removes the setting"),
         "meeting_gone": ("meeting", "is listed, and has no record", "takes it off the list"),
         "meeting_type": ("meeting", "has a record that is a {}, not a hash", None),
         "orphan": ("meeting", "is on server {}, which does not exist", "forgets the meeting"),
@@ -136,6 +139,7 @@ class Doctor:
             return [
                 *await self._in_time("servers' records", limit, servers),
                 *await self._in_time("meetings' records", limit, meetings),
+                *await self._in_time("leftovers", limit, leftovers),
             ]
 
         async def servers() -> list[Finding]:
@@ -144,7 +148,11 @@ class Doctor:
         async def meetings() -> list[Finding]:
             return [finding_of(problem) for problem in await self._inspection.meetings()]
 
-        found = await look()
+        async def leftovers() -> list[Finding]:
+            return [finding_of(problem) for problem in await self._inspection.leftovers()]
+
+        # What is listed and left over as well is one finding.
+        found = list(dict.fromkeys(await look()))
         mendable = dict.fromkeys((f.subject, f.id) for f in found if f.fix is not None)
         if not fix or not mendable:
             return found
@@ -157,6 +165,8 @@ class Doctor:
                 await self._inspection.mend_server(subject_id)
             elif subject == "tenant":
                 await self._inspection.mend_tenant(subject_id)
+            elif subject == "setting":
+                await self._inspection.mend_setting(subject_id)
             else:
                 await self._inspection.mend_meeting(subject_id, self._meeting_ttl)
         # One thing mended can be the end of another, or its beginning: only a second look tells.

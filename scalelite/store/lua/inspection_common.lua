@@ -24,6 +24,30 @@ end
 
 local function server_exists(id) return type_of(ns .. 'server:' .. id) == 'hash' end
 
+-- Whether the bare id still holds the poller's counters of a server without record, and nothing else: Scalelite leaves
+-- them when it removes a server, and an id such as "meetings" is somebody else's key.
+local function counters_left(id)
+  if type_of(ns .. 'server:' .. id) ~= 'none' or type_of(ns .. id) ~= 'hash' then
+    return false
+  end
+  return #unknown_fields(ns .. id, set_of('healthy_counter', 'unhealthy_counter')) == 0
+end
+
+-- Whether there are settings of a tenant that has no record: Scalelite leaves them when it removes a tenant.
+local function settings_left(id)
+  return type_of(ns .. 'tenant:' .. id) == 'none' and type_of(ns .. 'tenant_settings:' .. id) ~= 'none'
+end
+
+-- The id of the tenant that a setting is of if that has no record, else false.
+local function gone_tenant_of(setting_id)
+  local key = ns .. 'tenant_setting:' .. setting_id
+  if type_of(key) ~= 'hash' then
+    return false
+  end
+  local tenant_id = redis.call('HGET', key, 'tenant_id') or ''
+  return type_of(ns .. 'tenant:' .. tenant_id) == 'none' and tenant_id
+end
+
 -- {problem, detail ...} for each thing that is wrong with a server.
 local function server_problems(id)
   local key, found = ns .. 'server:' .. id, {}
@@ -42,6 +66,7 @@ local function server_problems(id)
     if enabled then problem('stale_enabled') end
     if load then problem('stale_load', 'server_load') end
     if cordoned_load then problem('stale_load', 'cordoned_server_load') end
+    if counters_left(id) then problem('counters_left') end
     return found
   end
   local server = read_server(id)
