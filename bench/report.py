@@ -71,8 +71,9 @@ def surroundings() -> str:
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     model = cpu[1] if cpu else platform.machine()
+    programs = [_redis_version(), _postgres_version(), _wrk_version()]
     return (
-        f"Python {platform.python_version()}, {', '.join(versions)}, {_redis_version()}, {_postgres_version()}, {_wrk_version()}; "
+        f"Python {platform.python_version()}, {', '.join((*versions, *programs))}; "
         f"{os.cpu_count()} cores ({model}), Linux {platform.release().partition('-')[0]}."
     )
 
