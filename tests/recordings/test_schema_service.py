@@ -15,7 +15,8 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
-from scalelite.recordings.database import Database, DatabaseUnavailable
+from scalelite.recordings.database import Database, DatabaseError, DatabaseUnavailable
+from scalelite.recordings.examination import USABLE, VERSION_TABLE
 from scalelite.recordings.schema_service import SchemaService
 from scalelite.recordings.tables import recordings
 from scalelite.recordings.upgrade import Upgrade
@@ -199,3 +200,23 @@ async def test_a_database_whose_upgrade_breaks_is_tried_again(
     (event,) = unhandled_errors
     assert "a fault in a migration" in event["log_failure"].getErrorMessage()
     unhandled_errors.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_index_that_cannot_be_built_keeps_nobody_from_the_tables(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, critical: list[str], run: Callable[..., Running]
+) -> None:
+    Upgrade(empty_database_url, timeout=30).run()
+    execute(empty_database_url, f"UPDATE {VERSION_TABLE} SET version_num = '{USABLE}'")
+    tried = threading.Semaphore(0)
+
+    def full(self: Upgrade) -> Any:
+        tried.release()
+        raise DatabaseError("no space left on device")
+
+    monkeypatch.setattr(Upgrade, "run", full)
+    running = run(empty_database_url)
+    for _ in range(2):
+        await deferToThread(tried.acquire)
+        assert await running.database.run(count) == 0
+    assert critical == []
