@@ -28,6 +28,9 @@ MEETING_ENDED = "meta_endcallbackurl"
 ANALYTICS_PATH = "/bigbluebutton/api/analytics_callback"
 MEETING_ENDED_PATH = "/bigbluebutton/api/meeting_ended"
 
+MAX_MEETING_ID = 256
+"""Characters; BBB refuses longer ones (BBB API: create)."""
+
 MAX_END_URL = 2000
 """Characters; a longer one would make the create call too long for a server, and goes there as it is."""
 

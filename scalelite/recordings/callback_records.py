@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
+from scalelite.cluster.callbacks import MAX_MEETING_ID
 from scalelite.cluster.records import CallbackURLs
 from scalelite.recordings import callback_rows
 from scalelite.recordings.database import Database, DatabaseUnavailable
@@ -19,9 +20,6 @@ from scalelite.store.errors import StoreError
 
 MAX_URL: Final = 8192
 """Characters; a longer one can't have come through a URL that BBB's web server takes."""
-
-MAX_MEETING_ID: Final = 256
-"""BBB refuses longer ones (BBB API: create)."""
 
 COPIED_AT_ONCE: Final = 100
 

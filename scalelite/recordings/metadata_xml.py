@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import attrs
 from lxml import etree
 
+from scalelite.cluster.callbacks import MAX_MEETING_ID
+
 #: Bytes. The longest ones list some thousand slides.
 MAX_SIZE: Final = 8 * 1024 * 1024
 MAX_TAGS: Final = 200_000
-#: Characters of a meeting's id (as in BBB), of a key of metadata and of a tenant's id. All are in indexes, and no entry
-#: of an index can be longer than 2,704 bytes in PostgreSQL.
-MAX_MEETING_ID: Final = 256
+#: Characters of a key of metadata and of a tenant's id. They are in indexes, as is the meeting's id, and no entry of an
+#: index can be longer than 2,704 bytes in PostgreSQL.
 MAX_KEY: Final = 400
 MAX_TENANT_ID: Final = 255
 

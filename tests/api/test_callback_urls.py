@@ -191,6 +191,8 @@ async def test_reports_without_a_good_token_are_dropped(authorization: str | Non
         b"null",
         b"{}",
         b'{"meeting_id": 5}',
+        b'{"meeting_id": "m\\u00001"}',
+        b'{"meeting_id": "%b"}' % (b"m" * 257),
         b'{"meeting_id": "unknown"}',
         b"\xff",
         b"[" * 100_000,

@@ -10,8 +10,9 @@ import pytest_twisted
 from twisted.internet import defer, reactor
 from twisted.internet.task import Clock
 
+from scalelite.cluster.callbacks import MAX_MEETING_ID
 from scalelite.cluster.records import CallbackURLs
-from scalelite.recordings.callback_records import MAX_MEETING_ID, MAX_URL, CallbackCopier, CallbackRecords
+from scalelite.recordings.callback_records import MAX_URL, CallbackCopier, CallbackRecords
 from scalelite.recordings.database import Database, DatabaseUnavailable
 from scalelite.recordings.hurry import REST, HurriedDatabase
 from scalelite.store.callbacks import CallbackStore

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, text, update
 
+from scalelite.cluster.callbacks import MAX_MEETING_ID
 from scalelite.recordings import importer as importer_module
 from scalelite.recordings.database import DatabaseUnavailable
 from scalelite.recordings.importer import Result
-from scalelite.recordings.metadata_xml import MAX_KEY, MAX_MEETING_ID, MAX_TENANT_ID
+from scalelite.recordings.metadata_xml import MAX_KEY, MAX_TENANT_ID
 from scalelite.recordings.recording_rows import remember_import
 from scalelite.recordings.spool import fingerprint
 from scalelite.recordings.storage import StorageError

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import orjson
 from twisted.logger import Logger
 
-from scalelite.cluster.callbacks import Kind, Notice
+from scalelite.cluster.callbacks import MAX_MEETING_ID, Kind, Notice
 from scalelite.cluster.records import CallbackURLs, Tenant
 from scalelite.cluster.tokens import is_signed_by
 from scalelite.store.errors import StoreError, StoreUnavailable
@@ -50,8 +50,8 @@ class AnalyticsReports:
             self._log.warn("an analytics report of {size} bytes was dropped", size=len(body))
             return
         report = _report(body)
-        meeting_id = report.get("meeting_id")
-        if not isinstance(meeting_id, str) or not await self._from_a_server(authorization):
+        meeting_id = _meeting_id(report)
+        if meeting_id is None or not await self._from_a_server(authorization):
             self._log.warn("an analytics report without a valid token or meeting_id was dropped")
             return
         tenant_id = tenant.id if tenant else ""
@@ -88,3 +88,9 @@ def _report(body: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return report if isinstance(report, dict) else {}
+
+
+def _meeting_id(report: Mapping[str, Any]) -> str | None:
+    """The meeting's id; None for one that no meeting, and no database, could have."""
+    found = report.get("meeting_id")
+    return found if isinstance(found, str) and len(found) <= MAX_MEETING_ID and "\0" not in found else None
