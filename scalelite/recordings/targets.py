@@ -32,8 +32,8 @@ MAX_URL: Final = 8192
 MAX_ADDRESSES: Final = 4
 """How many addresses of a name are tried."""
 
-# Addresses that carry an IPv4 address, to which a gateway would pass the connection on: NAT64 and 6to4.
-_NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+# Addresses that carry an IPv4 address, to which a gateway would pass the connection on: NAT64 and SIIT.
+_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"), IPv6Network("::ffff:0:0:0/96"))
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
@@ -95,7 +95,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address can be reached by everybody; false for what leads to one that can't."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and any(address in network for network in _NAT64):
+        if inner is None and any(address in network for network in _TRANSLATED):
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is None and address.teredo is not None:
             return False
