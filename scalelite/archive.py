@@ -74,7 +74,7 @@ class Archive:
 
 
 def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | None:
-    """The archive; None where there is no database. Nothing is connected yet. Raises OSError."""
+    """The archive; None where there is no database. Nothing is connected yet. Raises StoreError."""
     url = settings.effective_database_url
     if url is None:
         return None
@@ -82,7 +82,10 @@ def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | N
 
     if settings.database_url is None:
         # The file of development is ours, and so is its folder.
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"SCALELITE_DATA_DIR={settings.data_dir} cannot be used: {error}") from error
     database = open_database(reactor, settings, url)
     return Archive(
         reactor,

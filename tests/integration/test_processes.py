@@ -330,8 +330,19 @@ def test_unusable_settings_are_all_named_and_end_with_status_2(folder: Path, twi
         assert "SECRET_KEY_BASE is unset" in program.text
 
 
-def test_an_unusable_folder_of_the_store_is_one_line_and_status_1(folder: Path) -> None:
+def test_an_unusable_data_folder_is_one_line_and_status_1(folder: Path) -> None:
     (folder / "var").write_text("in the way")
+    with Program(folder) as program:
+        assert program.wait() == 1
+        assert "Traceback" not in program.text
+        assert program.text.splitlines()[-1].startswith(
+            f"scalelite: SCALELITE_DATA_DIR={folder / 'var'} cannot be used: "
+        )
+
+
+def test_an_unusable_folder_of_the_embedded_store_is_one_line_and_status_1(folder: Path) -> None:
+    (folder / "var").mkdir()
+    (folder / "var" / "redis").write_text("in the way")
     with Program(folder) as program:
         assert program.wait() == 1
         assert "Traceback" not in program.text
