@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from scalelite.admin.console import LONGEST_LINE
 from scalelite.admin.ssh.channel import MAX_CHANNELS, MAX_WAITING, WINDOW
 from scalelite.admin.ssh.gate import CONNECTIONS_PER_SESSION, EXCHANGE_TIME, LOGIN_TIME, MAX_STRANGERS
 from scalelite.admin.ssh.slots import PATIENCE
@@ -334,6 +335,13 @@ def test_a_command_ends_with_status_then_end_of_output_then_close(server: Server
     channel.run("both")
     assert (channel.out, channel.errors, channel.status) == (b"out\n", b"err\n", 7)
     assert channel.events == ["data", "errors", "status", "eof", "closed"]
+
+
+def test_a_command_line_has_an_end(server: Server, key: Key) -> None:
+    channel = server.client(key).open()
+    channel.run("both " + "x" * LONGEST_LINE)
+    assert (channel.out, channel.status) == (b"", 2)
+    assert b"longer than" in channel.errors
 
 
 @pytest.mark.parametrize("kind", [b"direct-tcpip", b"forwarded-tcpip", b"x11", b"auth-agent@openssh.com", b"\xff"])

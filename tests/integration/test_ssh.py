@@ -90,6 +90,15 @@ async def test_rakes_spelling_and_quotes_work(door: Door) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_secret_with_a_hash_is_kept_whole(door: Door) -> None:
+    line = "servers:add https://a.example.com/bigbluebutton/api se#cret 2 gold # a comment"
+    assert await door.client.run(line, key=door.ada) == Done(0, "OK\nid: new-0\n", "")
+    server = await door.balancer.parts.servers.find("new-0")
+    assert server is not None
+    assert (server.secret, server.load_multiplier, server.tag) == ("se#cret", 2.0, "gold")
+
+
+@pytest_twisted.ensureDeferred
 async def test_help_is_given(door: Door) -> None:
     done = await door.client.run("help", key=door.ada)
     assert done.status == 0
