@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -12,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 from twisted.application.service import Service
@@ -21,17 +23,23 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from scalelite.recordings.fetching import LIMITS, Fetch, fetch
 from scalelite.recordings.url import connect_arguments, engine_url
 from scalelite.settings.database_url import read_database_url
 from scalelite.store.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
+#: Work that tells which connection, SQLAlchemy's or a driver's, it uses; and None in the end.
+_Work = Callable[[Callable[[Any], None]], T]
 
 #: Calls that may wait for a thread. More would only wait until their deadline.
 MOST_WAITING: Final = 256
 #: What is read in one transaction belongs together, however many queries it takes.
 _POSTGRESQL_READS: Final[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _SQLITE_READS: Final[Mapping[str, Any]] = {"reads": True}
+#: Seconds for which an idle connection counts as still there unless it was closed. Routers forget later than that.
+TRUSTED: Final = 30.0
+_GIVEN_BACK: Final = "given back"
 #: Seconds beyond the deadline after which the connection of a call that is still in its thread is broken off.
 BREAKING_OFF: Final = 1.0
 
@@ -59,14 +67,9 @@ class Database(Service):
     def __init__(self, reactor: Any, engine: Engine, threads: int, timeout: float = 10.0) -> None:
         self._reactor = reactor
         self.engine = engine
-        # One connection, and one transaction: what is read belongs together, however many queries it takes.
-        self._reader = engine.execution_options(
-            **(
-                {"reads": True}
-                if is_sqlite(engine)
-                else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-            )
-        )
+        self._reader = reading(engine)
+        #: Whether the database is known to be as the newest revision leaves it, tenants' recordings filled in.
+        self.complete = False
         self._timeout = timeout
         self._most = threads + MOST_WAITING
         self._threads = thread_pool(threads, "database")
@@ -111,11 +114,15 @@ class Database(Service):
         `deadline`, in seconds, instead of the database's. Raises what `work` raises; errors of the database as
         DatabaseError or DatabaseUnavailable.
         """
-        return await self._in_thread(self.engine, work, deadline)
+        return await self._in_thread(partial(transact, self.engine, work), deadline)
 
     async def read(self, work: Callable[[Connection], T], *, deadline: float | None = None) -> T:
         """`run`, in a transaction that only reads, and sees one state of the database; it never waits for writers."""
-        return await self._in_thread(self._reader, work, deadline)
+        return await self._in_thread(partial(transact, self._reader, work), deadline)
+
+    async def fetch(self, work: Callable[[Fetch], T], *, deadline: float | None = None) -> T:
+        """`read`, on the driver's own connection."""
+        return await self._in_thread(partial(_fetch, self.engine, work), deadline)
 
     def run_here(self, work: Callable[[Connection], T]) -> T:
         """`run`, in the thread that calls: for threads and processes that may wait. The work has no deadline.
@@ -139,14 +146,14 @@ class Database(Service):
         if not self._free.is_set():
             raise DatabaseUnavailable(self._refusal or "the database's tables have not been checked yet")
 
-    async def _in_thread(self, engine: Engine, work: Callable[[Connection], T], deadline: float | None) -> T:
+    async def _in_thread(self, work: _Work[T], deadline: float | None) -> T:
         if len(self._calls) + len(self._waiting) >= self._most:
             raise DatabaseUnavailable("too many calls wait for the database")
         limit = self._reactor.seconds() + (self._timeout if deadline is None else deadline)
         if not self._free.is_set() and self._refusal is None:
             await self._until_free(limit - self._reactor.seconds())
         self._demand_free()
-        call = _Call(self._reactor, engine, work)
+        call = _Call(self._reactor, work)
         self._calls.add(call)
         # Until the thread has let go of it, and not only until its deadline.
         deferToThreadPool(self._reactor, self._threads, call.run).addBoth(self._over, call)
@@ -172,13 +179,12 @@ class Database(Service):
 class _Call(Generic[T]):
     """One piece of work on its way through a thread. All but `run` is called in the reactor's thread."""
 
-    def __init__(self, reactor: Any, engine: Engine, work: Callable[[Connection], T]) -> None:
+    def __init__(self, reactor: Any, work: _Work[T]) -> None:
         self._reactor = reactor
-        self._engine = engine
         self._work = work
         self._lock = threading.Lock()
         self._abandoned = False
-        self._connection: Connection | None = None
+        self._connection: Any = None
         self._result: Deferred[T] | None = None
         self._timer: Any = None
 
@@ -186,9 +192,9 @@ class _Call(Generic[T]):
         """Do the work, in the thread that calls."""
         if self._abandoned:
             raise DatabaseUnavailable("nobody waits for it any more")
-        return transact(self._engine, self._work, self._holds)
+        return self._work(self._holds)
 
-    def _holds(self, connection: Connection | None) -> None:
+    def _holds(self, connection: Any) -> None:
         with self._lock:
             if connection is not None and self._abandoned:
                 raise DatabaseUnavailable("nobody waits for it any more")
@@ -228,7 +234,7 @@ class _Call(Generic[T]):
 def transact(
     engine: Engine,
     work: Callable[[Connection], T],
-    holds: Callable[[Connection | None], None] = lambda connection: None,
+    holds: Callable[[Any], None] = lambda connection: None,
 ) -> T:
     """The result of `work` in a transaction of `engine`. Raises as `Database.run` does.
 
@@ -246,9 +252,16 @@ def transact(
         raise translated(error) from error
 
 
-def break_off(connection: Connection) -> None:
-    """Make what another thread does on this connection fail at once."""
-    driver: Any = connection.connection.dbapi_connection
+def _fetch(engine: Engine, work: Callable[[Fetch], T], holds: Callable[[Any], None]) -> T:
+    try:
+        return fetch(engine, work, holds)
+    except (SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
+        raise translated(error) from error
+
+
+def break_off(connection: Any) -> None:
+    """Make what another thread does on this connection, SQLAlchemy's or a driver's, fail at once."""
+    driver: Any = connection.connection.dbapi_connection if isinstance(connection, Connection) else connection
     if isinstance(driver, sqlite3.Connection):
         driver.interrupt()
         return
@@ -304,8 +317,9 @@ def reading(engine: Engine) -> Engine:
 def open_engine(url: str, *, pool: int, timeout: float, prepare: bool = True) -> Engine:
     """An engine for a `DATABASE_URL`; nothing is connected yet. Raises Malformed.
 
-    `pool` connections at most, checked before use; `timeout` in seconds bounds connecting, waiting for a free one,
-    and each statement; `prepare` lets PostgreSQL prepare statements.
+    `pool` connections at most, checked before use (a moment after the last one, only whether they were closed);
+    `timeout` in seconds bounds connecting, waiting for a free one, and each statement; `prepare` lets PostgreSQL
+    prepare statements.
     """
     parsed = read_database_url(url)
     options: dict[str, Any] = {
@@ -332,20 +346,41 @@ def open_engine(url: str, *, pool: int, timeout: float, prepare: bool = True) ->
     else:
         stated = " ".join(f"-c {name}={value}" for name, value in limits.items())
         arguments["options"] = f"{arguments.get('options', '')} {stated}".strip()
-    engine = create_engine(engine_url(parsed), pool_pre_ping=True, connect_args=arguments, **options)
     if pooled:
-        event.listen(engine, "begin", _limit_transactions(limits))
+        # A pooler between us and PostgreSQL takes no options, and hands what is set on to others.
+        stated = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+        options["execution_options"] = {LIMITS: f"SELECT {stated}"}
+    engine = create_engine(engine_url(parsed), connect_args=arguments, **options)
+    event.listen(engine, "checkin", _note_time)
+    event.listen(engine, "checkout", partial(_check, engine))
+    if pooled:
+        event.listen(engine, "begin", _limit_transaction)
     return engine
 
 
-def _limit_transactions(limits: Mapping[str, object]) -> Callable[[Connection], None]:
-    # A pooler between us and PostgreSQL takes no options, and hands what is set on to others.
-    statement = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
+def _limit_transaction(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options()[LIMITS])
 
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
 
-    return begin
+def _note_time(_driver: Any, record: Any) -> None:
+    record.info[_GIVEN_BACK] = time.monotonic()
+
+
+def _check(engine: Engine, driver: Any, record: Any, _pooled: Any) -> None:
+    """Let a connection that is lost be made again; all others are suspected as well."""
+    given_back = record.info.get(_GIVEN_BACK)
+    if given_back is None:
+        return
+    if time.monotonic() - given_back < TRUSTED:
+        # A server that ends says so. What is there to be read may also be a notice.
+        poll = select.poll()
+        poll.register(driver.pgconn.socket, select.POLLIN)
+        if not poll.poll(0):
+            return
+    try:
+        engine.dialect.do_ping(driver)
+    except psycopg.Error as error:
+        raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

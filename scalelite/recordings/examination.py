@@ -9,15 +9,19 @@ import attrs
 from sqlalchemy import Boolean, Connection, DateTime, Integer, Table, text
 
 from scalelite.recordings.database import DatabaseError
-from scalelite.recordings.tables import OWN_TABLES, SCALELITE_TABLES
+from scalelite.recordings.tables import OWN_TABLES, SCALELITE_TABLES, tenant_recordings
 
 #: Which of our revisions the database is at.
 VERSION_TABLE: Final = "balancer_alembic_version"
 #: All revisions of `migrations`, in their order.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 HEAD: Final = REVISIONS[-1]
 #: From this one on all tables are there, and the rest is done while they are used.
 USABLE: Final = "0002"
+
+#: From this one on triggers keep the table of tenants' recordings; how many, by engine.
+KEEPING: Final = "0004"
+_TRIGGERS: Final = {"postgresql": 4, "sqlite": 6}
 
 #: Scalelite 1.8's own migrations.
 RAILS_VERSIONS: Final = frozenset(
@@ -43,12 +47,13 @@ class Found:
     """A database that the program can use, perhaps after an upgrade.
 
     `revision` is ours, None before the first upgrade. `scalelite`: it has Scalelite's tables. `notes` are for the
-    operator.
+    operator. `kept`: the table of tenants' recordings and its triggers are as that revision leaves them.
     """
 
     revision: str | None
     scalelite: bool
     notes: tuple[str, ...] = ()
+    kept: bool = True
 
     @property
     def usable(self) -> bool:
@@ -58,13 +63,15 @@ class Found:
     @property
     def current(self) -> bool:
         """Whether there is nothing to upgrade."""
-        return self.revision == HEAD
+        return self.revision == HEAD and self.kept
 
     @property
     def text(self) -> str:
         """What it is, for an operator's eyes."""
         if self.current:
             return f"up to date (revision {HEAD})"
+        if self.revision == HEAD:
+            return f"of revision {HEAD}, but without the triggers that keep {tenant_recordings.name}"
         if self.revision is not None:
             return f"of an earlier version (revision {self.revision}; this one needs {HEAD})"
         return "Scalelite's, not adopted yet" if self.scalelite else "empty"
@@ -117,7 +124,8 @@ def examine(connection: Connection) -> Found:
         if rails - RAILS_VERSIONS
         else ()
     )
-    return Found(revision, scalelite=True, notes=notes)
+    kept = revision is None or REVISIONS.index(revision) < REVISIONS.index(KEEPING) or _is_kept(connection, tables)
+    return Found(revision, scalelite=True, notes=notes, kept=kept)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -139,6 +147,23 @@ def _check_own(connection: Connection, tables: frozenset[str]) -> None:
                     f"the table {table.name} lacks {_some(lacking)}: it is not this version's. Rename it if it is "
                     "another program's, or drop it if it is a trial's"
                 )
+
+
+def _is_kept(connection: Connection, tables: frozenset[str]) -> bool:
+    """Whether the table of tenants' recordings and all its triggers are there."""
+    engine = connection.dialect.name
+    if engine == "sqlite":
+        query = (
+            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ('recordings', 'metadata') "
+            "AND name LIKE 'balancer_keep_tenant_recordings_%'"
+        )
+    else:
+        query = (
+            "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (to_regclass('recordings'), to_regclass('metadata')) "
+            "AND tgname IN ('balancer_keep_tenant_recordings', 'balancer_empty_tenant_recordings') "
+            "AND tgenabled <> 'D'"
+        )
+    return tenant_recordings.name in tables and connection.scalar(text(query)) == _TRIGGERS[engine]
 
 
 def _check_columns(connection: Connection, table: Table) -> None:

@@ -11,12 +11,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import attrs
-from sqlalchemy import Connection
 
 from scalelite.bbb.xml import NO_RECORDINGS, is_element_name, printable
 from scalelite.recordings.database import Database
+from scalelite.recordings.fetching import Fetch, Row
 from scalelite.recordings.metadata_xml import PRIVATE_KEY
-from scalelite.recordings.queries import RecordingQueries, Row, Rows
+from scalelite.recordings.queries import RecordingQueries, Rows
 from scalelite.recordings.selection import Page, Selection
 from scalelite.store.recording_tokens import RecordingTokens
 
@@ -70,12 +70,17 @@ class RecordingLister:
         may be in it or not.
         """
         view = View(prefix, self._show_protected)
+        tenants = self._database.complete
         if page is not None:
-            rendered, total = await self._database.read(lambda connection: _page(connection, selection, page, view))
+            rendered, total = await self._database.fetch(
+                lambda fetch: _page(RecordingQueries(fetch, tenants=tenants), selection, page, view)
+            )
             recordings = await self._with_tokens(rendered) if rendered else None
             return _document(recordings, b"  <totalElements>%d</totalElements>\n" % total)
         size = self._slice
-        rendered, rest = await self._database.read(lambda connection: _beginning(connection, selection, size, view))
+        rendered, rest = await self._database.fetch(
+            lambda fetch: _beginning(RecordingQueries(fetch, tenants=tenants), selection, size, view)
+        )
         first = await self._with_tokens(rendered) if rendered else None
         if not rest:
             return _document(first)
@@ -87,7 +92,7 @@ class RecordingLister:
         yield _HEAD + first
         for start in range(0, len(rest), self._slice):
             ids = rest[start : start + self._slice]
-            rendered = await self._database.read(partial(_slice, ids=ids, selection=selection, view=view))
+            rendered = await self._database.fetch(partial(_slice, ids=ids, selection=selection, view=view))
             if rendered is not None:
                 yield await self._with_tokens(rendered)
         yield _TAIL
@@ -97,24 +102,22 @@ class RecordingLister:
         return rendered.document(tokens)
 
 
-def _page(connection: Connection, selection: Selection, page: Page, view: View) -> tuple[Rendered | None, int]:
-    queries = RecordingQueries(connection)
+def _page(queries: RecordingQueries, selection: Selection, page: Page, view: View) -> tuple[Rendered | None, int]:
     found = queries.find(selection, limit=page.limit, offset=page.offset)
-    return render(queries.rows(found.ids), view), found.total
+    return render(queries.rows(found.ids, selection), view), found.total
 
 
 def _beginning(
-    connection: Connection, selection: Selection, size: int, view: View
+    queries: RecordingQueries, selection: Selection, size: int, view: View
 ) -> tuple[Rendered | None, array[int]]:
     """The first recordings rendered, and the row ids of all others: eight bytes each."""
-    queries = RecordingQueries(connection)
     ids = queries.find(selection).ids
-    return render(queries.rows(ids[:size]), view), array("q", ids[size:])
+    return render(queries.rows(ids[:size], selection), view), array("q", ids[size:])
 
 
-def _slice(connection: Connection, *, ids: Sequence[int], selection: Selection, view: View) -> Rendered | None:
+def _slice(fetch: Fetch, *, ids: Sequence[int], selection: Selection, view: View) -> Rendered | None:
     """Others rendered; what was deleted meanwhile is not shown."""
-    return render(RecordingQueries(connection).rows(ids, selection.states), view)
+    return render(RecordingQueries(fetch, tenants=False).rows(ids, selection), view)
 
 
 def _document(recordings: bytes | None, after: bytes = b"") -> bytes:

@@ -16,13 +16,15 @@ from typing import Any, Final
 
 import attrs
 import orjson
-from sqlalchemy import Connection
 
+from scalelite.recordings.fetching import Fetch, Row
 from scalelite.recordings.selection import TENANT_KEY, MetaFilter, Selection
 from scalelite.recordings.tables import INDEXED_TENANT, INDEXED_VALUE
 
-Row = tuple[Any, ...]
 _Test = tuple[str, list[Any]]
+
+#: All recordings.
+EVERYTHING: Final = Selection(states=None)
 
 #: Up to so many recordings, metadata filters are looked up before the tenant's recordings are.
 NARROW: Final = 1000
@@ -52,58 +54,62 @@ class Found:
 
 
 class RecordingQueries:
-    """The statements of one connection's database."""
+    """The statements of one transaction.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sql = _SQLite() if connection.dialect.name == "sqlite" else _PostgreSQL()
+    `tenants`: whether the table of tenants' recordings is complete. Where it is, a tenant's are found by it; what they
+    really are is looked at in `rows`.
+    """
+
+    def __init__(self, fetch: Fetch, *, tenants: bool) -> None:
+        self._fetch = fetch
+        self._tenants = tenants
+        self._sql = _SQLite() if fetch.sqlite else _PostgreSQL()
 
     def find(self, selection: Selection, *, limit: int | None = None, offset: int = 0) -> Found:
         """What matches: all, or at most `limit` after the first `offset`."""
-        where, params = self._where(selection)
+        source, (where, params) = self._where(selection)
+        row_id, order = source.row_id, source.order
         if limit is None:
-            rows = self._fetch(f"SELECT r.id FROM recordings r {where} {_ORDER}", params)
+            rows = self._fetch.rows(f"SELECT {row_id} FROM {source.table} {where} {order}", params)
             return Found([row[0] for row in rows], len(rows))
-        page = f"{_ORDER} LIMIT {int(limit)} OFFSET {int(offset)}"
-        if attrs.evolve(selection, states=None) != Selection(states=None):
-            rows = self._fetch(f"SELECT r.id, count(*) OVER () FROM recordings r {where} {page}", params)
-            if rows or not offset:
-                return Found([row[0] for row in rows], rows[0][1] if rows else 0)
-        else:
-            # Of all recordings, the newest are found by index, as long as nobody counts the others.
-            rows = self._fetch(f"SELECT r.id FROM recordings r {where} {page}", params)
-        (counted,) = self._fetch(f"SELECT count(*) FROM recordings r {where}", params)
-        return Found([row[0] for row in rows], counted[0])
+        page = f"{order} LIMIT {int(limit)} OFFSET {int(offset)}"
+        count = (f"SELECT count(*) FROM {source.table} {where}", params)
+        if source is not _ALL or attrs.evolve(selection, states=None) == EVERYTHING:
+            # What is wanted is found by index, as long as nobody counts the others.
+            rows, ((total,),) = self._fetch.all((f"SELECT {row_id} FROM {source.table} {where} {page}", params), count)
+            return Found([row[0] for row in rows], total)
+        rows = self._fetch.rows(f"SELECT {row_id}, count(*) OVER () FROM {source.table} {where} {page}", params)
+        if rows or not offset:
+            return Found([row[0] for row in rows], rows[0][1] if rows else 0)
+        ((total,),) = self._fetch.rows(*count)
+        return Found([], total)
 
-    def rows(self, ids: Sequence[int], states: Sequence[str] | None = None) -> Rows:
-        """The rows of these ids, in their order; of recordings in one of `states` only, if given."""
-        tests = [self._sql.among("id", ids)]
-        if states is not None:
-            tests.append(self._sql.one_of("state", states))
-        where, params = _all(tests)
-        by_id = {
-            row[0]: row
-            for row in self._fetch(
-                "SELECT id, record_id, meeting_id, name, published, protected, state, starttime, endtime, participants "
-                f"FROM recordings {where}",
-                params,
-            )
-        }
-        recordings = [by_id[row_id] for row_id in ids if row_id in by_id]
-        if not recordings:
+    def rows(self, ids: Sequence[int], selection: Selection = EVERYTHING) -> Rows:
+        """The rows of these ids, in their order; of recordings in the selection's states and of its tenant only.
+
+        They are the last ones that are asked for in a transaction.
+        """
+        if not ids:
             return Rows([], [], [])
-        among, listed = self._sql.among("recording_id", [row[0] for row in recordings])
-        metadata = self._fetch(f"SELECT recording_id, key, value FROM metadata WHERE {among} ORDER BY id", listed)
-        formats = self._fetch(
-            "SELECT f.recording_id, f.id, f.format, f.url, f.length, f.processing_time, "
-            "t.id, t.alt, t.width, t.height, t.url "
-            "FROM playback_formats f LEFT JOIN thumbnails t ON t.playback_format_id = f.id "
-            f"WHERE f.{among} ORDER BY f.format, f.id, t.sequence NULLS LAST, t.id",
-            listed,
+        among, listed = self._sql.among("id", ids)
+        tests = [(among, listed)]
+        if selection.states is not None:
+            tests.append(self._sql.one_of("state", selection.states))
+        where, params = _all(tests)
+        among, listed = self._sql.among("recording_id", ids)
+        found, metadata, formats = self._fetch.all(
+            (f"{_RECORDINGS} {where}", params),
+            (f"{_METADATA} WHERE {among} ORDER BY id", listed),
+            (f"{_FORMATS} WHERE f.{among} ORDER BY f.format, f.id, t.sequence NULLS LAST, t.id", listed),
+            last=True,
         )
-        return Rows(recordings, metadata, formats)
+        by_id = {row[0]: row for row in found}
+        if selection.tenant_id is not None:
+            own = {row[0] for row in metadata if row[1] == TENANT_KEY and row[2] == selection.tenant_id}
+            by_id = {row_id: row for row_id, row in by_id.items() if row_id in own}
+        return Rows([by_id[row_id] for row_id in ids if row_id in by_id], metadata, formats)
 
-    def _where(self, selection: Selection) -> _Test:
+    def _where(self, selection: Selection) -> tuple[_Source, _Test]:
         sql = self._sql
         tests: list[_Test] = []
         leading = selection.record_prefixes is not None or selection.meeting_ids is not None
@@ -114,32 +120,56 @@ class RecordingQueries:
         if selection.states is not None:
             tests.append(sql.one_of("r.state", selection.states))
         groups = _groups(selection)
-        if groups and not leading and (selection.tenant_id is None or self._narrow(groups[0])):
-            tests.append(sql.having(groups.pop(0)))
-            leading = True
-        tests += [sql.has(group) for group in groups]
+        if groups and not leading:
+            if selection.tenant_id is None:
+                tests.append(sql.having(groups.pop(0)))
+            elif (few := self._holders(groups[0])) is not None:
+                tests.append(sql.among("r.id", few))
+                del groups[0]
+                leading = True
+        source = _ALL
         if selection.tenant_id is not None:
-            tests.append(sql.is_of(selection.tenant_id) if leading else sql.all_of(selection.tenant_id))
-        return _all(tests)
+            if leading:
+                tests.append(sql.is_of(selection.tenant_id))
+            elif self._tenants:
+                source = _OF_TENANTS
+                tests.append(sql.one("r.tenant_id", selection.tenant_id))
+            else:
+                tests.append(sql.all_of(selection.tenant_id))
+        tests += [sql.has(group, source.row_id) for group in groups]
+        return source, _all(tests)
 
-    def _narrow(self, group: Sequence[MetaFilter]) -> bool:
-        """Whether few recordings have that metadata."""
+    def _holders(self, group: Sequence[MetaFilter]) -> list[int] | None:
+        """The row ids of all recordings that have that metadata, if they are few."""
         statement, params = self._sql.holders(group)
-        (row,) = self._fetch(f"SELECT count(*) FROM ({statement} LIMIT {NARROW + 1}) AS holders", params)
-        return bool(row[0] <= NARROW)
-
-    def _fetch(self, statement: str, params: Sequence[Any]) -> list[Row]:
-        # The driver's own rows: SQLAlchemy's cost more than the query.
-        result = self._connection.exec_driver_sql(statement, tuple(params))
-        try:
-            cursor: Any = result.cursor
-            return list(cursor.fetchall())
-        finally:
-            result.close()
+        rows = self._fetch.rows(f"{statement} LIMIT {NARROW + 1}", params)
+        return [row[0] for row in rows] if len(rows) <= NARROW else None
 
 
-# Without a second key, recordings that began together could change places from page to page.
-_ORDER: Final = "ORDER BY r.starttime DESC NULLS FIRST, r.id DESC"
+@attrs.frozen
+class _Source:
+    """Where row ids, with state and time, are found."""
+
+    table: str
+    row_id: str
+
+    @property
+    def order(self) -> str:
+        """Without a second key, recordings that began together could change places from page to page."""
+        return f"ORDER BY r.starttime DESC NULLS FIRST, {self.row_id} DESC"
+
+
+_ALL: Final = _Source("recordings r", "r.id")
+_OF_TENANTS: Final = _Source("balancer_tenant_recordings r", "r.recording_id")
+_RECORDINGS: Final = (
+    "SELECT id, record_id, meeting_id, name, published, protected, state, starttime, endtime, participants "
+    "FROM recordings"
+)
+_METADATA: Final = "SELECT recording_id, key, value FROM metadata"
+_FORMATS: Final = (
+    "SELECT f.recording_id, f.id, f.format, f.url, f.length, f.processing_time, t.id, t.alt, t.width, t.height, t.url "
+    "FROM playback_formats f LEFT JOIN thumbnails t ON t.playback_format_id = f.id"
+)
 
 
 def _all(tests: Sequence[_Test]) -> _Test:
@@ -175,6 +205,9 @@ class _PostgreSQL:
     def one_of(self, column: str, values: Sequence[str]) -> _Test:
         return f"{column} = ANY(%s::text[])", [list(values)]
 
+    def one(self, column: str, value: str) -> _Test:
+        return f"{column} = %s", [value]
+
     def begins_with_one_of(self, prefixes: Sequence[str]) -> _Test:
         # These operators compare bytes, whatever the database's collation, and use the index for them.
         test = (
@@ -200,12 +233,13 @@ class _PostgreSQL:
         statement, params = self.holders(filters)
         return f"r.id = ANY(ARRAY({statement}))", params
 
-    def has(self, filters: Sequence[MetaFilter]) -> _Test:
+    def has(self, filters: Sequence[MetaFilter], row_id: str) -> _Test:
         """The same, looked up for each recording. By the OFFSET, the planner leaves it where it is."""
         pairs = _pairs(filters)
         test = (
             "EXISTS (SELECT 1 FROM unnest(%s::text[], %s::text[]) AS wanted(key, value) "
-            "JOIN metadata m ON m.key = wanted.key AND m.value = wanted.value WHERE m.recording_id = r.id OFFSET 0)"
+            "JOIN metadata m ON m.key = wanted.key AND m.value = wanted.value "
+            f"WHERE m.recording_id = {row_id} OFFSET 0)"
         )
         return test, [[key for key, _ in pairs], [value for _, value in pairs]]
 
@@ -232,6 +266,9 @@ class _SQLite:
     def one_of(self, column: str, values: Sequence[str]) -> _Test:
         return f"{column} IN (SELECT value FROM json_each(?))", [_json(list(values))]
 
+    def one(self, column: str, value: str) -> _Test:
+        return f"{column} = ?", [value]
+
     def begins_with_one_of(self, prefixes: Sequence[str]) -> _Test:
         # SQLite compares text byte by byte.
         test = (
@@ -255,11 +292,11 @@ class _SQLite:
         statement, params = self.holders(filters)
         return f"r.id IN ({statement})", params
 
-    def has(self, filters: Sequence[MetaFilter]) -> _Test:
+    def has(self, filters: Sequence[MetaFilter], row_id: str) -> _Test:
         """The same, looked up for each recording."""
         test = (
             "EXISTS (SELECT 1 FROM json_each(?) AS wanted JOIN metadata m "
-            "ON m.recording_id = r.id AND m.key = json_extract(wanted.value, '$[0]') "
+            f"ON m.recording_id = {row_id} AND m.key = json_extract(wanted.value, '$[0]') "
             "AND m.value = json_extract(wanted.value, '$[1]'))"
         )
         return test, [_json(_pairs(filters))]

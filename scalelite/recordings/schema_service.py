@@ -87,6 +87,9 @@ class SchemaService(Service):
             return
         if problem is None:
             self._can_be_used()
+            if not self._database.complete:
+                # Somebody else will have to do the rest.
+                self._timer = self._reactor.callLater(MAX_DELAY, self._try)
             return
         self._tell(problem)
         if not self._usable:
@@ -98,6 +101,9 @@ class SchemaService(Service):
         if self.running:
             self._usable = True
             self._database.release()
+
+    def _is_complete(self) -> None:
+        self._database.complete = True
 
     def _tell(self, problem: str) -> None:
         if problem == self._told:
@@ -114,10 +120,11 @@ class SchemaService(Service):
         found = found_in(self._database.engine)
         if found.usable:
             self._reactor.callFromThread(self._can_be_used)
-        if found.current or (found.usable and self._make_upgrade is None):
+        if not found.current and self._make_upgrade is not None:
+            self._upgrade = self._make_upgrade(lambda: self._reactor.callFromThread(self._can_be_used))
+            found = self._upgrade.run()
+        if found.current:
+            self._reactor.callFromThread(self._is_complete)
+        if found.usable:
             return None
-        if self._make_upgrade is None:
-            return f"the database is {found.text}; `scalelite db:upgrade` makes its tables"
-        self._upgrade = self._make_upgrade(lambda: self._reactor.callFromThread(self._can_be_used))
-        self._upgrade.run()
-        return None
+        return f"the database is {found.text}; `scalelite db:upgrade` makes its tables"

@@ -26,7 +26,7 @@ from scalelite.recordings.database import (
     transact,
     translated,
 )
-from scalelite.recordings.examination import HEAD, USABLE, Found, examine
+from scalelite.recordings.examination import HEAD, KEEPING, REVISIONS, USABLE, Found, examine
 
 #: PostgreSQL's advisory lock of whoever upgrades; any number that nobody else takes.
 LOCK: Final = 0x5CA1E117E
@@ -126,7 +126,7 @@ class Upgrade:
         with self._connected(engine) as connection, connection.begin():
             found = self._begin(connection)
             if not found.current:
-                self._migrate(connection, HEAD)
+                self._migrate(connection, HEAD, again=not found.kept)
             return examine(connection)
 
     def _allow_readers(self, engine: Engine) -> None:
@@ -154,7 +154,7 @@ class Upgrade:
             self._usable()
             if not found.current:
                 self._tell("building indexes; recordings can be used meanwhile")
-                self._migrate(connection, HEAD)
+                self._migrate(connection, HEAD, again=not found.kept)
             found = examine(connection)
             connection.commit()
             return found
@@ -188,7 +188,8 @@ class Upgrade:
             self._tell(f"the database is {found.text}; upgrading it to revision {HEAD}")
         return found
 
-    def _migrate(self, connection: Connection, revision: str) -> None:
+    def _migrate(self, connection: Connection, revision: str, *, again: bool = False) -> None:
+        """Upgrade to a revision; `again`: what triggers keep is made anew."""
         # Alembic takes a while to import, and is needed once in a database's life.
         from alembic import command
         from alembic.config import Config
@@ -197,4 +198,6 @@ class Upgrade:
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
         with _one_at_a_time:
+            if again:
+                command.stamp(config, REVISIONS[REVISIONS.index(KEEPING) - 1])
             command.upgrade(config, revision)

@@ -366,7 +366,7 @@ async def test_recording_deleted_while_the_list_is_sent_is_left_out(sqlite_url: 
         archive = shelf.balancer.parts.archive
         assert archive is not None
         reads = 0
-        read = archive.database.read
+        read = archive.database.fetch
 
         async def deleting(work, **options):  # type: ignore[no-untyped-def]
             nonlocal reads
@@ -375,7 +375,7 @@ async def test_recording_deleted_while_the_list_is_sent_is_left_out(sqlite_url: 
                 await shelf.balancer.call("deleteRecordings", recordID=f"r{2 * SLICE - 1:05}")
             return await read(work, **options)
 
-        archive.database.read = deleting  # type: ignore[method-assign]
+        archive.database.fetch = deleting  # type: ignore[method-assign]
         assert len(await shelf.listed()) == 2 * SLICE - 1
 
 
@@ -386,14 +386,14 @@ async def test_client_that_reads_nothing_has_few_slices_waiting(sqlite_url: str,
         archive = shelf.balancer.parts.archive
         assert archive is not None
         sizes: list[int] = []
-        read = archive.database.read
+        read = archive.database.fetch
 
         async def counting(work, **options):  # type: ignore[no-untyped-def]
             result = await read(work, **options)
             sizes.append(1)
             return result
 
-        archive.database.read = counting  # type: ignore[method-assign]
+        archive.database.fetch = counting  # type: ignore[method-assign]
         peer = await connect(shelf.balancer.port)
         peer.transport.pauseProducing()  # type: ignore[union-attr]
         url = shelf.balancer.url("getRecordings").removeprefix(f"http://127.0.0.1:{shelf.balancer.port}")

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
 from scalelite.bbb.errors import InternalError
+from scalelite.recordings.fetching import fetching
 from scalelite.recordings.queries import NARROW, RecordingQueries, after
 from scalelite.recordings.selection import Page, Selection, page, selection
-from scalelite.recordings.tables import playback_formats, recordings, thumbnails
+from scalelite.recordings.tables import playback_formats, recordings, tenant_recordings, thumbnails
 from tests.recordings.databases import ENGINES, fill
 from tests.recordings.rows import EPOCH, add_recording
 
@@ -168,6 +169,7 @@ def test_all_metadata_must_fit_where_that_is_set(
     assert _found(filled, selection(params, None, all_meta=True)) == found
 
 
+@pytest.mark.parametrize("tenants", [False, True])
 @pytest.mark.parametrize("all_meta", [False, True])
 @pytest.mark.parametrize(
     ("tenant", "params", "found"),
@@ -190,9 +192,28 @@ def test_all_metadata_must_fit_where_that_is_set(
     ],
 )
 def test_tenant_sees_its_own_recordings_only(
-    filled: Connection, tenant: str, params: dict[str, str | None], found: list[str], all_meta: bool
+    filled: Connection, tenant: str, params: dict[str, str | None], found: list[str], all_meta: bool, tenants: bool
 ) -> None:
-    assert _found(filled, selection(params, tenant, all_meta=all_meta)) == found
+    assert _found(filled, selection(params, tenant, all_meta=all_meta), tenants=tenants) == found
+
+
+def test_rows_are_of_the_tenant_whatever_its_table_says(connection: Connection) -> None:
+    mine = add_recording(connection, "mine", tenant="t1")
+    ids = [
+        mine,
+        add_recording(connection, "of another", tenant="t2"),
+        add_recording(connection, "of nobody"),
+        add_recording(connection, "unpublished", tenant="t1", state="unpublished"),
+    ]
+    connection.execute(delete(tenant_recordings))
+    connection.execute(
+        insert(tenant_recordings),
+        [{"recording_id": row_id, "tenant_id": "t1", "state": "published"} for row_id in [*ids, 1_000_000]],
+    )
+    queries, wanted = queries_of(connection), Selection(states=("published",), tenant_id="t1")
+
+    assert queries.find(wanted, limit=10).total == 5
+    assert [row[0] for row in queries.rows(queries.find(wanted).ids, wanted).recordings] == [mine]
 
 
 def test_newest_come_first_and_those_without_time_before_all(connection: Connection) -> None:
@@ -204,7 +225,7 @@ def test_newest_come_first_and_those_without_time_before_all(connection: Connect
     expected = ["unknown", "newest", "newer", "twin", "old"]
 
     assert _found(connection, Selection()) == expected
-    queries = RecordingQueries(connection)
+    queries = queries_of(connection)
     paged = [queries.find(Selection(), limit=2, offset=offset) for offset in (0, 2, 4, 6)]
     assert [found.total for found in paged] == [5, 5, 5, 5]
     assert [_names(connection, found.ids) for found in paged] == [expected[:2], expected[2:4], expected[4:], []]
@@ -229,7 +250,7 @@ def test_rows_bring_what_belongs_to_the_recordings_in_order(connection: Connecti
     )
     connection.execute(update(recordings).where(recordings.c.id == other).values(name=None))
 
-    rows = RecordingQueries(connection).rows([row_id, other])
+    rows = queries_of(connection).rows([row_id, other])
 
     assert [row[0] for row in rows.recordings] == [row_id, other]
     first = rows.recordings[0]
@@ -261,15 +282,17 @@ def test_rows_bring_what_belongs_to_the_recordings_in_order(connection: Connecti
 
 
 def test_rows_come_in_the_order_of_their_ids_while_their_state_fits(filled: Connection) -> None:
-    queries = RecordingQueries(filled)
+    queries = queries_of(filled)
     ids = queries.find(Selection(states=None)).ids
 
     assert [row[1] for row in queries.rows(ids[::-1]).recordings] == ALL[::-1]
-    assert [row[1] for row in queries.rows(ids, ("deleted", "unpublished")).recordings] == ["unpublished", "deleted"]
-    assert queries.rows(ids, ()).recordings == queries.rows([]).recordings == []
+    chosen = Selection(states=("deleted", "unpublished"))
+    assert [row[1] for row in queries.rows(ids, chosen).recordings] == ["unpublished", "deleted"]
+    assert queries.rows(ids, Selection(states=())).recordings == queries.rows([]).recordings == []
     assert queries.rows([-1, ids[0], 2**62]).recordings[0][0] == ids[0]
 
 
+@pytest.mark.parametrize("tenants", [False, True])
 @pytest.mark.parametrize(
     ("tenant", "params"),
     [
@@ -281,9 +304,9 @@ def test_rows_come_in_the_order_of_their_ids_while_their_state_fits(filled: Conn
     ],
 )
 def test_pages_are_parts_of_the_whole_and_know_its_size(
-    filled: Connection, tenant: str | None, params: dict[str, str | None]
+    filled: Connection, tenant: str | None, params: dict[str, str | None], tenants: bool
 ) -> None:
-    queries, wanted = RecordingQueries(filled), selection(params, tenant)
+    queries, wanted = queries_of(filled, tenants=tenants), selection(params, tenant)
     everything = queries.find(wanted)
 
     assert everything.total == len(everything.ids) >= 2
@@ -318,7 +341,7 @@ def test_a_null_flag_of_a_migrated_database_is_found_like_any(database_url: str)
             for column in ("published", "protected", "publish_updated"):
                 connection.exec_driver_sql(f"ALTER TABLE recordings ALTER COLUMN {column} DROP NOT NULL")
             add_recording(connection, "r1", published=None, protected=None, publish_updated=None)
-            queries = RecordingQueries(connection)
+            queries = queries_of(connection)
             (row,) = queries.rows(queries.find(Selection()).ids).recordings
             assert row[4:6] == (None, None)
         else:
@@ -379,9 +402,14 @@ def test_lists_without_end_are_refused(params: dict[str, str | None]) -> None:
         selection(params, None)
 
 
-def _found(connection: Connection, wanted: Selection) -> list[str]:
-    return _names(connection, RecordingQueries(connection).find(wanted).ids)
+def queries_of(connection: Connection, *, tenants: bool = True) -> RecordingQueries:
+    """Queries that may be asked again and again, within the connection's transaction."""
+    return RecordingQueries(fetching(connection), tenants=tenants)
+
+
+def _found(connection: Connection, wanted: Selection, *, tenants: bool = True) -> list[str]:
+    return _names(connection, queries_of(connection, tenants=tenants).find(wanted).ids)
 
 
 def _names(connection: Connection, ids: list[int]) -> list[str]:
-    return [row[1] for row in RecordingQueries(connection).rows(ids).recordings]
+    return [row[1] for row in queries_of(connection).rows(ids).recordings]

@@ -26,8 +26,7 @@ INDEXES: tuple[tuple[str, str, tuple[Any, ...], dict[str, Any]], ...] = (
         ("value", "recording_id"),
         {"postgresql_where": OF_TENANT, "sqlite_where": OF_TENANT},
     ),
-    ("index_balancer_recordings_on_id_and_starttime", "recordings", ("id", "starttime", "state"), {}),
-    ("index_balancer_recordings_on_starttime", "recordings", ("starttime",), {}),
+    ("index_balancer_recordings_on_starttime", "recordings", ("starttime", "id", "state"), {}),
     (
         "index_balancer_recordings_on_record_id_prefix",
         "recordings",
