@@ -16,7 +16,7 @@ from scalelite.api.management_door import Door
 from scalelite.api.management_input import Call, Refusal, as_text, missing_record, multiplier, printable, read_call
 from scalelite.api.management_openapi import DESCRIPTION
 from scalelite.api.replies import NO_CACHE, Reply
-from scalelite.api.routing import Routes
+from scalelite.api.routing import Routes, unsupported
 from scalelite.api.site import Request
 from scalelite.bbb import xml
 from scalelite.bbb.errors import BBBError, InternalError
@@ -79,7 +79,7 @@ class ManagementAPI:
         self._audit = audit
 
     def register(self, routes: Routes) -> None:
-        """Add the routes, each with any suffix as well, as Scalelite takes them."""
+        """Add the routes, each with a suffix such as `.json` as well, as Scalelite takes them."""
         routes.add(f"{ROOT}/openapi.json", ("GET",), _describe)
         for name, method, work in (
             ("getServers", "GET", self.get_servers),
@@ -96,7 +96,7 @@ class ManagementAPI:
         ):
             handler = self._admitted(name, work)
             routes.add(f"{ROOT}/{name}", (method,), handler)
-            routes.add(f"{ROOT}/{name}.<suffix>", (method,), handler)
+            routes.add(f"{ROOT}/{name}.<suffix>", (method,), _suffixed(handler))
 
     async def act(self, actor: Actor, command: str, target: str, work: Coroutine[Any, Any, T]) -> T:
         """Make a change, and keep it in the audit log; raises what `work` raises.
@@ -316,6 +316,16 @@ class ManagementAPI:
             return await tenant_operations.find_tenant(self._tenants, call.text("id") or "")
         except NoSuchTenant as none:
             raise Refusal(404, str(none)) from None
+
+
+def _suffixed(handler: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Callable[[Request], Any]:
+    """`handler` behind a suffix of letters and digits; with others the path could look like that of a health check."""
+
+    async def checked(request: Request) -> Reply:
+        suffix = request.path.rpartition(b"/")[2].partition(b".")[2]
+        return await handler(request) if suffix.isalnum() else unsupported(request)
+
+    return checked
 
 
 def _describe(_request: Request) -> Reply:

@@ -231,6 +231,15 @@ async def test_hosts_are_checked_before_anything_else() -> None:
         assert said(await rest.get("getServers", Host="lb.example"))[0] == 404
 
 
+@pytest_twisted.ensureDeferred
+async def test_no_call_passes_for_a_health_check_which_may_come_by_any_host() -> None:
+    async with running(environment="production", url_host="lb.example") as balancer:
+        rest = Rest(balancer)
+        url = rest.url("getServers.health_check", rest.signed_query("getServers"))
+        for host in ("evil.example", "lb.example"):
+            assert (await balancer.request("GET", url, headers={"Host": host})).key == "unsupportedRequest"
+
+
 # The signature that covers body and time
 
 
