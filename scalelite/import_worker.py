@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -33,6 +34,7 @@ from scalelite.store.errors import StoreError
 
 #: Requests go first.
 NICENESS: Final = 10
+AUTOGROUP: Final = Path("/proc/self/autogroup")
 #: Seconds between two events of one step.
 TELL: Final = 0.5
 
@@ -79,12 +81,20 @@ def carry_out(importer: Importer, job: Job, teller: Teller) -> Event:
         return Trouble(f"{error.strerror or error}: {error.filename}")
 
 
+def give_way() -> None:
+    """Let requests go first."""
+    os.nice(NICENESS)
+    # Where Linux shares the processors out by session (autogroup), niceness counts only within this process' own.
+    with suppress(OSError):
+        AUTOGROUP.write_text(str(NICENESS))
+
+
 def main() -> int:
     """Do all jobs that come. The exit status: 2 for settings that have become unusable."""
     # Away from the terminal, and not to be stopped by what is meant for the program: that closes the input.
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(NICENESS)
+    give_way()
     # What any library prints must not come between events.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

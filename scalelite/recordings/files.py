@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -90,17 +91,27 @@ def write_small(path: Path, content: bytes, owner: Owner | None) -> None:
 def settle_tree(root: Path, owner: Owner | None) -> None:
     """Give everything below and including `root` its mode and owner, and flush it. Raises NotPlain, OSError."""
     for folder, files in _walk(root):
+        # All are on their way to the disk before the first one is waited for, so that they arrive together.
         for path in files:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
+            with _opened(path) as descriptor:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        for path in files:
+            with _opened(path) as descriptor:
                 _settle(descriptor, FILE_MODE, owner)
-            finally:
-                os.close(descriptor)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             _settle(descriptor, FOLDER_MODE, owner)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _settle(descriptor: int, mode: int, owner: Owner | None) -> None:
