@@ -9,7 +9,7 @@ import attrs
 import orjson
 
 from scalelite.admin.table import Actor
-from scalelite.admin.text import read_boolean, read_multiplier, value_fault
+from scalelite.admin.text import LONGEST_VALUE, read_boolean, read_multiplier, value_fault
 from scalelite.api.bodies import media_type
 from scalelite.api.site import Request
 from scalelite.bbb import query
@@ -21,6 +21,8 @@ JSON_TYPES: Final = frozenset(
 )
 MAX_BODY: Final = 1024 * 1024
 """Bytes; a record takes a thousandth of it."""
+MAX_TEXT: Final = LONGEST_VALUE
+"""Characters of a server's URL, secret or tag, at most."""
 
 
 class Refusal(Exception):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from scalelite.admin.text import LONGEST_VALUE
+from scalelite.api.management_input import MAX_TEXT
 from scalelite.api.replies import NO_CACHE, Reply
 
 Schema = dict[str, Any]
@@ -134,11 +134,11 @@ _MULTIPLIER: Final[Schema] = {
     ],
     "description": "How much dearer a user is here than elsewhere; 1.0 where none is given.",
 }
-_SECRET: Final[Schema] = {"type": "string", "pattern": "^[!-~]+$", "maxLength": LONGEST_VALUE}
+_SECRET: Final[Schema] = {"type": "string", "pattern": "^[!-~]+$", "maxLength": MAX_TEXT}
 _TAG: Final[Schema] = {
     "type": ["string", "null"],
     "pattern": "^[ -~]*$",
-    "maxLength": LONGEST_VALUE,
+    "maxLength": MAX_TEXT,
     "description": "An empty one removes it, null keeps it.",
 }
 _FORCE: Final[Schema] = {**_SWITCH, "description": "Go on although there are meetings."}
@@ -147,7 +147,7 @@ _NEW_SERVER: Final[Schema] = _object(
         "url": {
             "type": "string",
             "pattern": "^https?://[A-Za-z0-9._-]+(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~-]*)*$",
-            "maxLength": LONGEST_VALUE,
+            "maxLength": MAX_TEXT,
             "description": "Its API, as `bbb-conf --secret` shows it, with /api at the end.",
         },
         "secret": _SECRET,
