@@ -31,8 +31,11 @@ CASES = {
     "meta": f"SELECT {_COLUMNS} FROM metadata c JOIN recordings r ON r.id = c.recording_id "
     f"WHERE c.key = 'course' AND c.value = %(value)s AND substr(c.value, 1, 64) = %(value)s "
     f"AND {_STATES} AND {_TENANT} {_ORDER}",
-    "page": f"SELECT {_COLUMNS} FROM metadata t JOIN recordings r ON r.id = t.recording_id WHERE t.key = 'tenant-id' "
-    f"AND length(t.value) <= 255 AND t.value = %(tenant)s AND {_STATES} {_ORDER} LIMIT 100",
+    # Without the total, which the call counts besides.
+    "page": f"SELECT {_COLUMNS} FROM (SELECT recording_id FROM balancer_tenant_recordings "
+    "WHERE tenant_id = %(tenant)s AND state IN ('published', 'unpublished') "
+    "ORDER BY starttime DESC, recording_id DESC LIMIT 100) AS shown "
+    f"JOIN recordings r ON r.id = shown.recording_id {_ORDER}",
 }
 _BELONGING = (
     "SELECT recording_id, key, value FROM metadata WHERE recording_id = ANY(%s)",
