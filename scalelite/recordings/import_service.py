@@ -105,6 +105,8 @@ class ImportService(Service):
         self._stopping = False
         self._idle: IDelayedCall | None = None
         self._results: Counter[Result] = Counter()
+        #: Tars that met trouble. They go last: one that meets it again and again must not keep others waiting.
+        self._troubled: set[str] = set()
 
     def _loop(self, turn: Callable[[], Deferred[None] | None]) -> LoopingCall:
         call = LoopingCall(turn)
@@ -219,7 +221,9 @@ class ImportService(Service):
             return
         if not self._recovered:
             await self._in_thread(self._spool.recover)
-        paths = deque(await self._in_thread(self._spool.waiting))
+        found = await self._in_thread(self._spool.waiting)
+        self._troubled.intersection_update(path.name for path in found)
+        paths = deque(sorted(found, key=lambda path: path.name in self._troubled))
         if not paths or not may_go_on():
             return
         self._keep_processes()
@@ -235,8 +239,9 @@ class ImportService(Service):
             try:
                 await self._import(process, path)
             except (ImportTrouble, SpoolError, OSError) as error:
-                # It's nothing that the next tar would not meet as well.
+                # It's nothing that the next tar would not meet as well, most likely.
                 paths.clear()
+                self._troubled.add(path.name)
                 if not self._stopping:
                     self._log.error(
                         "{tar} could not be imported for now, and stays where it is: {error}",

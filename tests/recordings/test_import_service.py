@@ -235,6 +235,20 @@ def test_trouble_that_is_not_the_tars_ends_the_pass_until_the_next_one(world: Wo
     assert world.working == ["a", "c"]
 
 
+def test_tars_that_meet_trouble_again_and_again_do_not_keep_others_waiting(world: World) -> None:
+    world.put("a", "b", "c")
+    started(world)
+    for process in world.processes:
+        process.answer(ImportTrouble("it is too long for an index"))
+    world.clock.advance(INTERVAL)
+    assert world.working == ["a", "c"]
+    for process in sorted(world.processes, key=lambda process: process.tar.stem):
+        process.answer(ImportTrouble("it is too long for an index") if process.tar.stem == "a" else Result.IMPORTED)
+    world.put("d")
+    world.clock.advance(INTERVAL)
+    assert world.working == ["a", "d"]
+
+
 def test_without_a_database_no_tar_is_touched(world: World, told: list[str]) -> None:
     world.database = StoreUnavailable("it is down")
     world.put("a")
