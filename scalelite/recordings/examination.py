@@ -209,8 +209,8 @@ def _check_unique(connection: Connection) -> None:
         if columns not in _unique_indexes(connection, table):
             listed = ", ".join(columns)
             raise UnsuitableDatabase(
-                f"the table {table} has no unique index on ({listed}), so rows might be doubled. Remove those that are "
-                f"(SELECT {listed}, count(*) FROM {table} GROUP BY {listed} HAVING count(*) > 1), "  # noqa: S608
+                f"the table {table} has no unique index on ({listed}), so rows might be doubled. Remove those that are "  # noqa: S608
+                f"(SELECT {listed}, count(*) FROM {table} GROUP BY {listed} HAVING count(*) > 1), "
                 f"then: CREATE UNIQUE INDEX index_{table}_on_{'_and_'.join(columns)} ON {table} ({listed})"
             )
 
