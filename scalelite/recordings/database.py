@@ -286,6 +286,9 @@ def translated(error: Exception) -> StoreError:
     if isinstance(original, sqlite3.OperationalError):
         # Faulty statements and missing tables have this class as well, and this code.
         lost = getattr(original, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+    if isinstance(original, psycopg.errors.ProgramLimitExceeded):
+        # Class 54: a value that no index takes, a statement that is too complex. The driver counts it among the others.
+        lost = False
     reason = _reason(original)
     return DatabaseUnavailable(reason) if lost else DatabaseError(reason)
 

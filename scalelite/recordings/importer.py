@@ -22,7 +22,7 @@ from scalelite.recordings.database import DatabaseError, DatabaseUnavailable, tr
 from scalelite.recordings.extraction import METADATA, BadTar, CutTar, Limits, Unpacked, unpack
 from scalelite.recordings.failures import short
 from scalelite.recordings.files import make_folder, remove_path
-from scalelite.recordings.metadata_xml import MAX_SIZE, BadMetadata, FormatMetadata, read_metadata
+from scalelite.recordings.metadata_xml import MAX_SIZE, BadMetadata, FormatMetadata, read_metadata, without_secrets
 from scalelite.recordings.outbox import enqueue_recording_ready
 from scalelite.recordings.recording_rows import (
     ImportRules,
@@ -336,9 +336,13 @@ def _tell(watcher: Watcher, step: Callable[[], object]) -> None:
 
 
 def read_format(unpacked: Unpacked, playback_format: str) -> FormatMetadata:
-    """What an unpacked format's metadata.xml says; raises BadTar if that is not of this format and recording."""
+    """What an unpacked format's metadata.xml says; raises BadTar if that is not of this format and recording.
+
+    Secrets are taken out of the file.
+    """
     where = f"{playback_format}/{unpacked.record_id}/{METADATA}"
-    with open(unpacked.of(playback_format) / METADATA, "rb") as reading:
+    path = unpacked.of(playback_format) / METADATA
+    with open(path, "rb") as reading:
         document = reading.read(MAX_SIZE + 1)
     try:
         found = read_metadata(document)
@@ -348,4 +352,7 @@ def read_format(unpacked: Unpacked, playback_format: str) -> FormatMetadata:
         raise _Failed(f"{where}: its id {found.record_id!r} is not that of its folder")
     if found.format != playback_format:
         raise _Failed(f"{where}: its playback/format {found.format!r} is not that of its folder")
+    cleaned = without_secrets(document)
+    if cleaned is not document:
+        path.write_bytes(cleaned)
     return found

@@ -96,6 +96,25 @@ def read_metadata(document: bytes) -> FormatMetadata:
     )
 
 
+def without_secrets(document: bytes) -> bytes:
+    """The document without the secrets in its `meta`; the same bytes if there are none.
+
+    It is served with the recording, so what lists hide must not stand in it either. `read_metadata` has taken it.
+    """
+    root = _parsed(document)
+    meta = _child(root, "meta")
+    secrets = [element for element in meta.iterchildren(tag=etree.Element) if _is_private(element)]
+    if not secrets:
+        return document
+    for element in secrets:
+        meta.remove(element)
+    return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+
+
+def _is_private(element: etree._Element) -> bool:
+    return PRIVATE_KEY.fullmatch(etree.QName(element).localname.lower()) is not None
+
+
 def _parsed(document: bytes) -> etree._Element:
     if len(document) > MAX_SIZE:
         raise BadMetadata(f"it is longer than {MAX_SIZE} bytes")
@@ -204,7 +223,7 @@ def _meta(meta: etree._Element) -> dict[str, str]:
     found = {}
     for element in meta.iterchildren(tag=etree.Element):
         key = etree.QName(element).localname
-        if key not in _COLUMNS and not PRIVATE_KEY.fullmatch(key.lower()):
+        if key not in _COLUMNS and not _is_private(element):
             found[_short(key, MAX_KEY, "meta has a name that")] = _content(element)
     _short(found.get("tenant-id", ""), MAX_TENANT_ID, "meta/tenant-id")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -166,6 +167,16 @@ async def test_an_error_of_the_database_is_ours_and_holds_no_parameters(
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert await database.run(ids) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_value_too_long_for_an_index_is_an_error_and_no_outage(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    database.startService()
+    # Random, or it would be packed into little.
+    with pytest.raises(DatabaseError):
+        await database.run(add(random.Random(1).randbytes(10_000).hex()))
+    await database.stopService()
 
 
 @pytest_twisted.ensureDeferred

@@ -44,6 +44,14 @@ def both(**options: str) -> list:
     return recording({name: metadata_xml(name) for name in ("presentation", "video")}, **options)
 
 
+def test_files_that_are_served_hold_no_secrets(site: Site) -> None:
+    document = metadata_xml(meta={"bbb-origin": "Moodle", "secret-lrs-payload": "hush"})
+    site.run(recording({"presentation": document}))
+    served = (site.root / "published" / "presentation" / RECORD / "metadata.xml").read_bytes()
+    assert b"hush" not in served
+    assert b"Moodle" in served
+
+
 def test_a_recording_appears_with_all_its_formats(site: Site) -> None:
     outcome = site.run(
         recording(

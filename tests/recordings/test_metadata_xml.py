@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalelite.recordings.metadata_xml import MAX_SIZE, MAX_TAGS, BadMetadata, Thumbnail, read_metadata
+from scalelite.recordings.metadata_xml import MAX_SIZE, MAX_TAGS, BadMetadata, Thumbnail, read_metadata, without_secrets
 from tests.recordings.tars import RECORD, metadata_xml
 
 START = 1609459200123
@@ -139,6 +139,20 @@ def test_secrets_and_columns_are_no_metadata(key) -> None:
         b"</meta>", f"<{key}>x</{key}></meta>".encode()
     )
     assert read_metadata(document).meta == {"kept": "x"}
+
+
+def test_served_document_holds_no_secrets_and_is_else_the_same() -> None:
+    kept = {"Bbb-Origin": "Größe <1>", "gl-listed": ""}
+    secrets = {
+        "secret-lrs-payload": "hush",
+        "Analytics-Callback-URL": "http://hush/?hush",
+        "x-recording-ready-url": "hush",
+    }
+    document = metadata_xml(meta={**kept, **secrets})
+    cleaned = without_secrets(document)
+    assert b"hush" not in cleaned
+    assert read_metadata(cleaned) == read_metadata(document)
+    assert without_secrets(cleaned) is cleaned
 
 
 @pytest.mark.parametrize("key", ["Bbb-Origin", "bbb-context", "secretary", "gl-listed", "übung", "_x.y"])
