@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -34,7 +33,6 @@ from scalelite.store.errors import StoreError
 
 #: Requests go first.
 NICENESS: Final = 10
-AUTOGROUP: Final = Path("/proc/self/autogroup")
 #: Seconds between two events of one step.
 TELL: Final = 0.5
 
@@ -81,20 +79,12 @@ def carry_out(importer: Importer, job: Job, teller: Teller) -> Event:
         return Trouble(f"{error.strerror or error}: {error.filename}")
 
 
-def give_way() -> None:
-    """Let requests go first."""
-    os.nice(NICENESS)
-    # Where Linux shares the processors out by session (autogroup), niceness counts only within this process' own.
-    with suppress(OSError):
-        AUTOGROUP.write_text(str(NICENESS))
-
-
 def main() -> int:
     """Do all jobs that come. The exit status: 2 for settings that have become unusable."""
     # Away from the terminal, and not to be stopped by what is meant for the program: that closes the input.
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    give_way()
+    os.nice(NICENESS)
     # What any library prints must not come between events.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -102,20 +102,6 @@ async def test_a_process_imports_one_tar_after_the_other(site: Site, processes: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_requests_go_first_whether_processes_share_the_processors_or_sessions_do(
-    site: Site, processes: Processes
-) -> None:
-    process = processes(site)
-    await process.run(Job(None), nothing)
-    assert process.pid is not None
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
-    session = Path(f"/proc/{process.pid}/autogroup")
-    # A kernel without it, or a container that shows none of it, has nothing to set.
-    if session.exists() and session.read_text():
-        assert session.read_text().endswith("nice 10\n")
-
-
-@pytest_twisted.ensureDeferred
 async def test_a_process_ends_when_it_is_let_go_and_starts_again_when_needed(site: Site, processes: Processes) -> None:
     process = processes(site)
     await process.run(Job(None), nothing)
