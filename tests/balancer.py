@@ -11,6 +11,7 @@ import treq
 from lxml import etree
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from scalelite import service
@@ -106,6 +107,12 @@ class Balancer:
             for shared in reversed(shared_services(self.parts.archive)):
                 await maybeDeferred(shared.stopService)
         await self.parts.redis.stopService()
+
+    async def schema_settled(self) -> None:
+        """Wait until the database's tables have been looked at: only then it stays held if a test holds it."""
+        assert self.parts.archive is not None
+        while self.parts.archive.schema.working:
+            await deferLater(reactor, 0.001)
 
     @property
     def port(self) -> int:

@@ -55,6 +55,11 @@ class SchemaService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    @property
+    def working(self) -> bool:
+        """Whether the tables are being looked at or made just now."""
+        return self._trying is not None
+
     async def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -129,6 +129,7 @@ async def test_a_disk_that_is_nearly_full_is_told_once(well: Shelf, monkeypatch:
 @pytest_twisted.ensureDeferred
 async def test_recordings_that_take_too_long_to_look_at_are_named(well: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     assert well.balancer.parts.archive is not None
+    await well.balancer.schema_settled()
     well.balancer.parts.archive.database.hold()
     well.desk.deadline = 0.2
     result = await well.run("doctor")

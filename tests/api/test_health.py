@@ -52,6 +52,7 @@ async def test_the_database_is_part_of_the_health(tmp_path: Path) -> None:
     try:
         assert (await running.request("GET", url)).body == b"success"
         assert running.parts.archive is not None
+        await running.schema_settled()
         running.parts.archive.database.hold("it is at /var/secret")
         ill = await running.request("GET", url)
         assert (ill.code, ill.body) == (503, b"Health Check Failure: the database cannot be used; the log says why")
