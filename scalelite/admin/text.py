@@ -85,6 +85,8 @@ def url_fault(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         usable = _HOST.fullmatch(parts.netloc) is not None and parts.port != 0 and bool(parts.hostname)
+        # No label may be empty or longer than 63 characters, else TLS can't name the host.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
     if not usable:

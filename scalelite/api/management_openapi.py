@@ -146,7 +146,7 @@ _NEW_SERVER: Final[Schema] = _object(
     {
         "url": {
             "type": "string",
-            "pattern": "^https?://[A-Za-z0-9._-]+(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~-]*)*$",
+            "pattern": "^https?://[A-Za-z0-9_-]{1,63}(\\.[A-Za-z0-9_-]{1,63})*(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~-]*)*$",
             "maxLength": MAX_TEXT,
             "description": "Its API, as `bbb-conf --secret` shows it, with /api at the end.",
         },

@@ -165,5 +165,10 @@ def test_text_that_no_line_could_show_can_not(text: str, fault: str) -> None:
     assert value_fault("Tag", text) == fault
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", ".", "a" * 64, "_..0:443"])
+def test_a_host_that_no_name_server_could_know_is_refused(host: str) -> None:
+    assert (url_fault(f"https://{host}/api") or "").startswith("Server URL must have a host name or an address")
+
+
 def test_a_url_has_an_end() -> None:
     assert url_fault("https://h/" + "a" * LONGEST_VALUE) == "Server URL must have no more than 1000 characters"
