@@ -274,5 +274,7 @@ def _file(path: str | None) -> Path | None:
 
 
 def classic_line(event: LogEvent, _level: str) -> bytes:
-    """The line that twistd's own observer writes."""
-    return (formatEventAsClassicLogText(event) or "").encode(errors="replace")
+    """The line that twistd's own observer writes, made harmless for a terminal."""
+    text = formatEventAsClassicLogText(event) or ""
+    harmless = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+    return harmless.encode(errors="replace")

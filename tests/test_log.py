@@ -237,3 +237,9 @@ def test_an_observer_of_twistds_logfile_writes_twistds_lines(tmp_path: Path) -> 
     choice = attrs.evolve(LogChoice(), logfile=str(tmp_path / "x.log"))
     choice.observer(Settings.for_tests())(event(fruit="apple"))
     assert (tmp_path / "x.log").read_text().endswith("[scalelite.test#info] apple ripe\n")
+
+
+def test_twistds_lines_steer_no_terminal(tmp_path: Path) -> None:
+    choice = attrs.evolve(LogChoice(), logfile=str(tmp_path / "x.log"))
+    choice.observer(Settings.for_tests())(event(fruit="\x1b[2Jap\x9b\u202eple"))
+    assert (tmp_path / "x.log").read_text().endswith("[scalelite.test#info] \\x1b[2Jap\\x9b\\u202eple ripe\n")

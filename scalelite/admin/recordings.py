@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalelite.admin.table import JSON, OK, Argument, Call, Command, Context, Failed, Flag, Option
 from scalelite.admin.tables import listing
-from scalelite.admin.text import counted, instant, shown, utc_instant, utc_json
+from scalelite.admin.text import counted, instant, json_text, shown, utc_instant, utc_json
 
 if TYPE_CHECKING:
     from scalelite.recordings.desk import RecordingDesk
@@ -82,7 +81,7 @@ async def list_recordings(context: Context, call: Call) -> int:
     found = await desk.database.read(partial(newest, wanted=wanted, limit=limit + 1))
     rows = found[:limit]
     if call.has(JSON):
-        context.console.out(json.dumps([_as_json(row) for row in rows], indent=2, ensure_ascii=False))
+        context.console.out(json_text([_as_json(row) for row in rows]))
     elif rows:
         cells = [_cells(row) for row in rows]
         context.console.out(listing(context.console, call, _HEADERS, cells, right=("MINUTES",)))
@@ -162,7 +161,7 @@ async def info(context: Context, call: Call) -> int:
             "waiting": [str(path) for path in waiting],
             "failed_import": None if failed is None else failure_as_json(failed),
         }
-        context.console.out(json.dumps(document, indent=2, ensure_ascii=False))
+        context.console.out(json_text(document))
         return OK
     lines = [f"Record ID: {shown(record_id)}"]
     lines += _lines(found, kept, context.settings) if found is not None else ["\tnot imported"]

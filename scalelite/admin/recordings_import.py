@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from scalelite.admin.recordings import desk_of, failure_as_json
 from scalelite.admin.signals import end_signals
 from scalelite.admin.table import JSON, OK, Argument, Call, Command, Context, Failed, Flag
 from scalelite.admin.tables import listing
-from scalelite.admin.text import counted, instant, shown
+from scalelite.admin.text import counted, instant, json_text, shown
 
 if TYPE_CHECKING:
     from scalelite.recordings.desk import RecordingDesk
@@ -101,7 +100,7 @@ async def list_failed(context: Context, call: Call) -> int:
     desk = context.pool.recordings
     failed = await _in_spool(desk, desk.spool.failures.all)
     if call.has(JSON):
-        context.console.out(json.dumps([failure_as_json(one) for one in failed], indent=2, ensure_ascii=False))
+        context.console.out(json_text([failure_as_json(one) for one in failed]))
     elif failed:
         now = time.time()
         rows = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -11,7 +10,7 @@ from scalelite.admin.console import confirm
 from scalelite.admin.progress import Progress
 from scalelite.admin.recordings import desk_of
 from scalelite.admin.table import FAILED, JSON, OK, YES, Call, Command, Context, Failed, Flag
-from scalelite.admin.text import counted, shown
+from scalelite.admin.text import counted, json_text, shown
 
 if TYPE_CHECKING:
     from scalelite.recordings.orphans import Census, Orphan
@@ -60,7 +59,7 @@ async def orphans(context: Context, call: Call) -> int:
 def _show(context: Context, call: Call, census: Census, fixed: set[Orphan]) -> None:
     console = context.console
     if call.has(JSON):
-        console.out(json.dumps([_as_json(one, one in fixed) for one in census.orphans], indent=2, ensure_ascii=False))
+        console.out(json_text([_as_json(one, one in fixed) for one in census.orphans]))
     elif census.orphans:
         console.out("\n".join(_line(one, fixed=one in fixed) for one in census.orphans))
     else:

@@ -74,7 +74,7 @@ def host_check(url_host: str | None, *, subdomains: bool) -> Callable[[Request],
         forwarded = headers.getRawHeaders(b"X-Forwarded-Host")
         if forwarded:
             hosts.append(without_port(_last(forwarded)))
-        if all(pattern.fullmatch(host) for host in hosts) or b"health_check" in request.path:
+        if all(pattern.fullmatch(host) for host in hosts) or request.plain_path().startswith(b"/health_check"):
             return None
         _log.warn("blocked a request for the host {host}", host=hosts[-1][:255])
         return FORBIDDEN_HOST

@@ -94,7 +94,8 @@ class Request(server.Request):
 
     def process(self) -> None:
         """Leave the request to Klein, but for targets that it would answer with a page of its own."""
-        if self.path[:1] != b"/":
+        if self.path[:1] != b"/" or not self.method.isupper():
+            # Methods know letter case (RFC 9110, section 9.1), which Klein's router does not.
             self.handle(lambda request: replies.UNSUPPORTED)
             return
         try:

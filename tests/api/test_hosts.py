@@ -36,7 +36,8 @@ async def test_health_checks_come_by_any_host_but_the_root_does_not() -> None:
     async with running(environment="production", url_host="lb.example") as balancer:
         for path in ("/health_check", "/health_check.xml", "/health_check/"):
             assert await status(balancer.port, path, "Host: 10.0.0.1") == (200, "success")
-        assert (await status(balancer.port, "/", "Host: 10.0.0.1"))[0] == 403
+        for path in ("/", "/bigbluebutton/api/health_check", "/video/health_check/"):
+            assert (await status(balancer.port, path, "Host: 10.0.0.1"))[0] == 403
         assert await status(balancer.port, "/", "Host: lb.example") == (200, "success")
 
 

@@ -50,6 +50,15 @@ async def test_get_routes_answer_head_without_a_body(shared: Balancer, action: s
     assert head.headers["content-type"] == got.headers["content-type"]
 
 
+@pytest.mark.parametrize("method", ["post", "Head", "gEt"])
+@pytest.mark.parametrize("path", ["/bigbluebutton/api/create", "/scalelite/api/getServers", "/health_check.xml"])
+@pytest_twisted.ensureDeferred
+async def test_methods_know_letter_case(shared: Balancer, method: str, path: str) -> None:
+    sent = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    (answer,) = await exchange(shared.port, sent.encode())
+    assert answer.body == UNSUPPORTED
+
+
 @pytest.mark.parametrize("path", ["insertDocument", "analytics_callback"])
 @pytest_twisted.ensureDeferred
 async def test_post_routes_do_not_answer_head(shared: Balancer, path: str) -> None:

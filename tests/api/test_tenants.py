@@ -362,3 +362,15 @@ async def test_a_token_is_fetched_and_any_failure_leaves_the_payload_out(
                 assert payload is None
     finally:
         await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_breakout_room_is_made_for_a_meeting_of_its_own_tenant_only() -> None:
+    async with running(multitenancy_enabled=True) as balancer:
+        tenants = await Tenants.of(balancer)
+        assert (await tenants.create("one", "parent")).returncode == "SUCCESS"
+        breakout = {"isBreakout": "true", "parentMeetingID": "parent", "sequence": "1"}
+        refused = await tenants.create("two", "room", **breakout)
+        assert (refused.returncode, refused.key) == ("FAILED", "notFound")
+        assert balancer.living_on("room") == []
+        assert (await tenants.create("one", "room", **breakout)).returncode == "SUCCESS"

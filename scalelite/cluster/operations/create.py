@@ -86,6 +86,7 @@ class MeetingCreator:
         `body` is the XML that came along (slides). Raises BBBError, or StoreError if the store fails before the
         server is asked.
         """
+        await self._check_parent(params, tenant)
         new = self._new_meeting(params, tenant)
         excluded: set[str] = set()
         last_try = self._seconds() + self._rules.patience
@@ -117,6 +118,12 @@ class MeetingCreator:
             if await self._settle(meeting, answer):
                 return relayable(answer, errors.CREATE_FAILED), host
             # Another server holds the meeting by now: that is where the client must be sent.
+
+    async def _check_parent(self, params: Params, tenant: Tenant | None) -> None:
+        """A breakout room joins its parent's life, and its answer names it: the parent must be the tenant's own."""
+        parent = params.get("parentMeetingID")
+        if tenant and parent and await self._meetings.find(parent, tenant.id) is None:
+            raise errors.MeetingNotFound
 
     def _new_meeting(self, params: Params, tenant: Tenant | None) -> NewMeeting:
         meeting_id = params["meetingID"] or ""
