@@ -101,7 +101,8 @@ def build_archive(reactor: Any, settings: Settings, redis: Redis) -> Archive | N
 
 def open_database(reactor: Any, settings: Settings, url: str) -> Database:
     """The database at `url`, which has yet to be started; whether it has its tables is not looked at."""
-    from scalelite.recordings.database import Database, open_engine
+    from scalelite.recordings.database import Database
+    from scalelite.recordings.engines import open_engine
 
     engine = open_engine(url, pool=settings.db_pool, timeout=settings.db_timeout, prepare=settings.prepared_statements)
     return Database(reactor, engine, settings.db_pool, settings.db_timeout)

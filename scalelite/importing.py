@@ -72,7 +72,7 @@ def import_process(reactor: Any, environ: Mapping[str, str], root: Path) -> Impo
 
 def build_importer(settings: Settings) -> Importer:
     """The importer of a process that does nothing else, with a connection of its own. Raises ValueError."""
-    from scalelite.recordings.database import open_engine
+    from scalelite.recordings.engines import open_engine
     from scalelite.recordings.extraction import Limits
     from scalelite.recordings.importer import Importer, ImportSettings
     from scalelite.recordings.recording_rows import ImportRules

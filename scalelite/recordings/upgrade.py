@@ -17,15 +17,8 @@ import psycopg
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from scalelite.recordings.database import (
-    DatabaseUnavailable,
-    break_off,
-    is_sqlite,
-    open_engine,
-    reading,
-    transact,
-    translated,
-)
+from scalelite.recordings.database import DatabaseUnavailable, break_off, transact, translated
+from scalelite.recordings.engines import is_sqlite, open_engine, reading
 from scalelite.recordings.examination import HEAD, KEEPING, REVISIONS, USABLE, Found, examine
 
 #: PostgreSQL's advisory lock of whoever upgrades; any number that nobody else takes.

@@ -93,7 +93,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def open_database(url: str, *, timeout: float = 10.0, threads: int = 4, **options: Any) -> Database:
     """A `Database` for `url` that has yet to be started."""
-    from scalelite.recordings.database import Database, open_engine
+    from scalelite.recordings.database import Database
+    from scalelite.recordings.engines import open_engine
 
     return Database(reactor, open_engine(url, pool=threads, timeout=timeout, **options), threads, timeout)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Table, insert, select
 
-from scalelite.recordings.database import open_engine
+from scalelite.recordings.engines import open_engine
 from scalelite.recordings.extraction import Limits
 from scalelite.recordings.folders import FolderStorage
 from scalelite.recordings.importer import Importer, ImportSettings, Outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from scalelite.recordings.database import open_engine
+from scalelite.recordings.engines import open_engine
 
 #: How `recordings` came to be: by `db:schema:load`, or by `db:migrate` on a database that was there before.
 VARIANTS = ("schema_load", "migrations")

@@ -21,9 +21,9 @@ from scalelite.recordings.database import (
     Database,
     DatabaseError,
     DatabaseUnavailable,
-    open_engine,
     probe,
 )
+from scalelite.recordings.engines import open_engine
 from scalelite.recordings.tables import recordings
 from scalelite.store.errors import StoreUnavailable
 from tests.integration.postgres import PostgresServer

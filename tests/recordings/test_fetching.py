@@ -137,7 +137,7 @@ async def test_connections_are_made_again_after_a_restart(
 async def test_a_connection_that_was_idle_for_long_is_asked_first(
     postgres_server: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scalelite.recordings.database.TRUSTED", -1.0)
+    monkeypatch.setattr("scalelite.recordings.engines.TRUSTED", -1.0)
     served = open_database(postgres_url)
     served.startService()
     for _ in range(2):

@@ -22,7 +22,7 @@ LONG = "x" * 64
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
-    from scalelite.recordings.database import open_engine
+    from scalelite.recordings.engines import open_engine
 
     engine = open_engine(database_url, pool=1, timeout=10)
     with engine.begin() as opened:
@@ -33,7 +33,7 @@ def connection(database_url: str) -> Iterator[Connection]:
 @pytest.fixture(scope="module", params=ENGINES)
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     """Recordings of every kind, the newest first, for tests that only read."""
-    from scalelite.recordings.database import open_engine
+    from scalelite.recordings.engines import open_engine
 
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('queries') / 'scalelite.sqlite3'}"
@@ -333,7 +333,7 @@ def test_common_metadata_are_looked_up_among_the_tenants_recordings(connection: 
 
 
 def test_a_null_flag_of_a_migrated_database_is_found_like_any(database_url: str) -> None:
-    from scalelite.recordings.database import open_engine
+    from scalelite.recordings.engines import open_engine
 
     engine = open_engine(database_url, pool=1, timeout=10)
     with engine.begin() as connection:

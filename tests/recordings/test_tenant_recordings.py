@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from scalelite.recordings.database import is_sqlite, open_engine
+from scalelite.recordings.engines import is_sqlite, open_engine
 from scalelite.recordings.examination import HEAD
 from scalelite.recordings.upgrade import Upgrade, found_in
 from tests.recordings.scalelite_database import VARIANTS, execute, make_scalelite

@@ -15,7 +15,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from scalelite.recordings import upgrade as upgrade_module
-from scalelite.recordings.database import DatabaseError, DatabaseUnavailable, open_engine, transact
+from scalelite.recordings.database import DatabaseError, DatabaseUnavailable, transact
+from scalelite.recordings.engines import open_engine
 from scalelite.recordings.examination import HEAD, REVISIONS, USABLE, VERSION_TABLE, Found, UnsuitableDatabase, examine
 from scalelite.recordings.tables import OWN_INDEXES, OWN_TABLES, SCALELITE_TABLES, metadata
 from scalelite.recordings.upgrade import Upgrade, UpgradeCancelled
