@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 from urllib.parse import quote
 
 import attrs
 
-from scalelite.api.replies import Reply, StreamedReply
+from scalelite.api.replies import Chunks, Reply, StreamedReply
 from scalelite.api.site import Request
 from scalelite.recordings.media_types import media_type
 
@@ -147,8 +146,8 @@ def _span(opened: OpenFile, asked: dict[bytes, str]) -> tuple[int, int] | None:
     return int(first), min(int(last) + 1, opened.size) if last else opened.size
 
 
-class FileBody(AsyncGenerator[bytes, None]):
-    """A file's bytes, a chunk at a time, each read in a thread. Not a generator: those don't close what never ran."""
+class FileBody(Chunks):
+    """A file's bytes, a chunk at a time, each read in a thread."""
 
     def __init__(self, descriptor: int, in_thread: InThread) -> None:
         self._descriptor = descriptor
@@ -173,16 +172,6 @@ class FileBody(AsyncGenerator[bytes, None]):
             raise EOFError("the file has become shorter")
         self._position += len(data)
         return data
-
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
-    ) -> bytes:
-        await self.aclose()
-        raise typ
 
     async def aclose(self) -> None:
         """Close the file, once."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate, parsedate_to_datetime
-from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from scalelite.api.playback_files import CHUNK, INDEXES, Headers
-from scalelite.api.replies import Reply, StreamedReply
+from scalelite.api.replies import Chunks, Reply, StreamedReply
 from scalelite.api.site import Request
 from scalelite.recordings.bucket import Bucket, Reading
 from scalelite.recordings.media_types import media_type
@@ -83,8 +82,8 @@ class S3Files:
         return self._turns.run(lambda: self._in_thread(body.read, CHUNK))
 
 
-class S3Body(AsyncGenerator[bytes, None]):
-    """An object's bytes, a chunk at a time. Not a generator: those don't close what never ran."""
+class S3Body(Chunks):
+    """An object's bytes, a chunk at a time."""
 
     def __init__(self, body: Any, read: Callable[[Any], Deferred[bytes]]) -> None:
         self._body = body
@@ -97,16 +96,6 @@ class S3Body(AsyncGenerator[bytes, None]):
             await self.aclose()
             raise StopAsyncIteration
         return data
-
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
-    ) -> bytes:
-        await self.aclose()
-        raise typ
 
     async def aclose(self) -> None:
         """Let go of the connection, once."""

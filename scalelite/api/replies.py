@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from types import TracebackType
 
 import attrs
 
@@ -24,6 +25,23 @@ class Reply:
     content_type: bytes = xml.CONTENT_TYPE
     headers: tuple[tuple[bytes, bytes], ...] = ()
     framed: bool = False
+
+
+class Chunks(AsyncGenerator[bytes, None]):
+    """A body in chunks that holds something open: `asend` gives the next one, `aclose` lets go.
+
+    Not a generator function: those don't close what never ran.
+    """
+
+    async def athrow(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> bytes:
+        await self.aclose()
+        raise typ
 
 
 @attrs.define(slots=True)
